@@ -1,0 +1,14 @@
+"""kernelnotes: three kernel mechanisms of May 2012, to run, measure and take apart.
+
+    traces      page-access traces: generators, readers, writers
+    refault     the active and the inactive list, shadow entries, refault distance; replay
+    provenance  live, recorded or model: carried by every result
+    recordings  what a real kernel did, with kernel, command and date
+    live        the only code that makes system calls (Linux)
+    views       the only code that imports matplotlib or ipywidgets
+
+Imports point one way: errors <- models <- live, models <- views; the command line and the book use all three.
+"""
+
+KERNEL = "v6.12"  # the tag that every "Source:" in a docstring refers to, unless it names another
+__version__ = "0.1.0"

@@ -1,0 +1,17 @@
+"""Every exception that kernelnotes raises on purpose: each says who must act."""
+
+
+class KernelNotesError(Exception):
+    """Base of what kernelnotes raises on purpose."""
+
+
+class BadInput(KernelNotesError, ValueError):
+    """An argument or a file is not what it must be; the message names it, what was found and what was expected."""
+
+
+class Unavailable(KernelNotesError):
+    """This machine cannot do it; the message names what is missing, e.g. CAP_NET_ADMIN, and how to get it."""
+
+
+class CallFailed(KernelNotesError, OSError):
+    """The kernel refused one step; `errno` is the kernel's, the message starts with the step."""

@@ -1,0 +1,44 @@
+"""Where a result comes from: computed by a model, recorded from a kernel earlier, or live from the running one.
+
+Every result object carries one of these and every figure shows it, so that a reader never takes a model
+or a recording for a measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelnotes.errors import BadInput
+
+KINDS = ("live", "recorded", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What produced a result.
+
+    `kind` is "live", "recorded" or "model"; a live or recorded result names the `kernel` (as `uname -sr` prints it), the
+    `command` that ran and the `date` (ISO 8601, YYYY-MM-DD). Raises BadInput where one of these is missing.
+    """
+
+    kind: str
+    kernel: str = ""
+    command: str = ""
+    date: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise BadInput(f"provenance: kind is {self.kind!r}, expected one of {', '.join(KINDS)}")
+        if self.kind != "model":
+            for field in ("kernel", "command", "date"):
+                if not getattr(self, field):
+                    raise BadInput(f"provenance: a {self.kind} result must name its {field}")
+
+    def __str__(self) -> str:
+        """One line for captions: `model`, or `recorded: Linux 6.18.44, 2026-11-23, git log`."""
+        if self.kind == "model":
+            return "model"
+        return f"{self.kind}: {self.kernel}, {self.date}, {self.command}"
+
+
+MODEL = Provenance("model")
