@@ -1,0 +1,100 @@
+"""The `kernelnotes` command: what it prints where, and with which exit status it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import kernelnotes
+from kernelnotes import cli, errors
+from kernelnotes.live import machine
+
+SOME = [
+    machine.Ability("namespaces", True, detail="user + network namespace made"),
+    machine.Ability("32-bit programs", False, reason="there is no gcc " + "at all " * 20, remedy="apt-get install it"),
+]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def installed(*arguments):
+    """The command as a shell would run it, its output piped."""
+    command = [Path(sys.executable).with_name("kernelnotes"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_version():
+    assert installed("--version").stdout == f"kernelnotes {kernelnotes.__version__}\n"
+
+
+def test_doctor_piped_is_a_table_of_at_most_100_columns_with_a_row_for_each_ability():
+    done = installed("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line[:16].rstrip() for line in lines[2:] if not line.startswith(" ")] == list(machine.NAMES)
+
+
+def test_doctor_gives_reason_and_remedy_of_what_is_missing_below_each_other(monkeypatch):
+    monkeypatch.setattr(machine, "examine", lambda: SOME)
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, first, *rest = run("doctor").stdout.splitlines()
+    assert first == "namespaces       yes user + network namespace made"
+    assert rest[0].startswith("32-bit programs  no  there is no gcc at all")
+    assert rest[-1] == " " * 21 + "remedy: apt-get install it"
+    assert all(line.startswith(" " * 21) and len(line) <= 80 for line in rest[1:])
+
+
+def test_doctor_as_json_carries_the_same_answers(monkeypatch):
+    monkeypatch.setattr(machine, "examine", lambda: SOME)
+    assert [machine.Ability(**a) for a in json.loads(run("doctor", "--json").stdout)] == SOME
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BadInput("trace: empty, expected at least one access"), 2),
+        (errors.Unavailable("autofs: the kernel has no autofs. Remedy: modprobe autofs4"), 1),
+        (errors.CallFailed(32, "connect without a SYN: Broken pipe"), 1),
+    ],
+)
+def test_an_error_of_ours_is_one_line_on_stderr_and_a_status(monkeypatch, error, status):
+    def examine():
+        raise error
+
+    monkeypatch.setattr(machine, "examine", examine)
+    done = run("doctor")
+    assert (done.exit_code, done.stdout, done.stderr) == (status, "", f"kernelnotes: {error}\n")
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["doctor", "--bogus"], ["doctor", "bogus"], []])
+def test_bad_usage_ends_with_status_2_and_prints_nothing_on_stdout(arguments):
+    done = installed(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: kernelnotes" in done.stderr
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(machine, "examine", lambda: 1 / 0)
+    assert isinstance(run("doctor").exception, ZeroDivisionError)
+
+
+def test_errors_are_handled_in_a_group_below_too():
+    outer, inner = cli.group(), cli.group()
+
+    @inner.command()
+    def replay():
+        raise errors.BadInput("memory is 0, expected at least 1 page")
+
+    @inner.command()
+    def other():
+        pass
+
+    outer.add_typer(inner, name="refault")
+    done = CliRunner().invoke(outer, ["refault", "replay"])
+    assert (done.exit_code, done.stderr) == (2, "kernelnotes: memory is 0, expected at least 1 page\n")
