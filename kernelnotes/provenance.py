@@ -17,14 +17,16 @@ KINDS = ("live", "recorded", "model")
 class Provenance:
     """What produced a result.
 
-    `kind` is "live", "recorded" or "model"; a live or recorded result names the `kernel` (as `uname -sr` prints it), the
-    `command` that ran and the `date` (ISO 8601, YYYY-MM-DD). Raises BadInput where one of these is missing.
+    `kind` is "live", "recorded" or "model"; a live or recorded result names the `kernel` (as `uname -sr` prints it),
+    the `command` that ran and the `date` (ISO 8601, YYYY-MM-DD).  `over` is where a model's input came from, if that
+    was not a model too.  Raises BadInput where one of these is missing.
     """
 
     kind: str
     kernel: str = ""
     command: str = ""
     date: str = ""
+    over: Provenance | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -37,7 +39,7 @@ class Provenance:
     def __str__(self) -> str:
         """One line for captions: `model`, or `recorded: Linux 6.18.44, 2026-11-23, git log`."""
         if self.kind == "model":
-            return "model"
+            return f"model, of input {self.over}" if self.over else "model"
         return f"{self.kind}: {self.kernel}, {self.date}, {self.command}"
 
 

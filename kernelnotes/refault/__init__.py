@@ -1,0 +1,112 @@
+"""The active list, the inactive list, shadow entries and the refault distance.
+
+A page is on one of two lists or out of memory, and moves between them (the article of 2 May 2012; the opening
+comment of mm/workingset.c has today's version of this picture):
+
+     fault                            second access
+    ------->  INACTIVE list  -------------------------------->  ACTIVE list
+              newest ... oldest  <----------------------------  newest ... oldest
+                            |        demotion: the active list
+                            |        outgrew the inactive one,
+                            v        or a refault asks for room
+                         evicted: a shadow entry keeps the time
+
+Time is counted in events, not in seconds: `workingset_time` advances by one whenever a page leaves the inactive
+list, by eviction or by activation.  The shadow entry keeps its value at the eviction.  When the page comes back,
+a *refault*,
+
+    R = workingset_time - shadow entry
+
+is the **refault distance**: how many pages left the inactive list while this one was away.  The proposal reads R
+as the number of pages by which the inactive list was too short, and demotes an active page if there are more than
+R of them.
+
+A **rule set** is a step function, which handles one access, and a row of choices that it looks up (`RULES`).  The
+same step function serves `Memory`, one access at a time on plain lists, and `replay`, where numba compiles it if
+it is installed.
+
+Left out on purpose: the kernel's batches of 32 pages, its separate lists for anonymous and file pages, zones and
+cgroups, dirty pages, readahead, and the delayed statistics that today's kernel decides on.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from kernelnotes.refault.memory import Event, Memory
+from kernelnotes.refault.rules import (
+    ACTIVE,
+    ANON,
+    COLD,
+    COUNTERS,
+    HIT,
+    INACTIVE,
+    LENGTH,
+    ON_ACTIVE,
+    RESIDENT,
+    RULES,
+    UNMAPPED,
+    Choices,
+    Rules,
+    State,
+    activate,
+    demote,
+    evict,
+    fifo,
+    look_up_shadow,
+    lru,
+    opt,
+    push_newest,
+    reclaim,
+    remove,
+    rule_set,
+    take_oldest,
+    two_lists,
+)
+
+if TYPE_CHECKING:
+    from kernelnotes.refault.replays import Replay, have_numba, next_uses, replay, sweep
+
+__all__ = [
+    "ACTIVE",
+    "ANON",
+    "COLD",
+    "COUNTERS",
+    "HIT",
+    "INACTIVE",
+    "LENGTH",
+    "ON_ACTIVE",
+    "RESIDENT",
+    "RULES",
+    "UNMAPPED",
+    "Choices",
+    "Event",
+    "Memory",
+    "Replay",
+    "Rules",
+    "State",
+    "activate",
+    "demote",
+    "evict",
+    "fifo",
+    "have_numba",
+    "look_up_shadow",
+    "lru",
+    "next_uses",
+    "opt",
+    "push_newest",
+    "reclaim",
+    "remove",
+    "replay",
+    "rule_set",
+    "sweep",
+    "take_oldest",
+    "two_lists",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Whole traces need numpy and pandas; `Memory` does not, and runs where they are not installed.
+    if name in ("Replay", "have_numba", "next_uses", "replay", "sweep"):
+        from kernelnotes.refault import replays
+
+        return getattr(replays, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,218 @@
+"""One access at a time, with everything to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kernelnotes.errors import BadInput
+from kernelnotes.refault.rules import (
+    ACTIVE,
+    ANON,
+    COLD,
+    COUNTERS,
+    EMPTY,
+    ENTRY,
+    FAULTS,
+    HIT,
+    INACTIVE,
+    LENGTH,
+    NEWEST,
+    NOW,
+    OLDEST,
+    ON_ACTIVE,
+    RESIDENT,
+    SHADOW,
+    SOFT_FAULTS,
+    UNMAPPED,
+    WORKINGSET_TIME,
+    Rules,
+    State,
+    check_memory,
+    opt,
+    rule_set,
+    slots_for,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What one access did.
+
+    distance : HIT, COLD, or the refault distance R
+    activated, demoted, evicted : pages moved to the active list by the reference; off the active list; out of memory
+    """
+
+    page: Hashable
+    distance: int
+    activated: tuple[Hashable, ...] = ()
+    demoted: tuple[Hashable, ...] = ()
+    evicted: tuple[Hashable, ...] = ()
+    soft_fault: bool = False
+
+    @property
+    def hit(self) -> bool:
+        """The page was in memory."""
+        return self.distance == HIT
+
+    @property
+    def refault(self) -> bool:
+        """The page was not in memory, but had been."""
+        return self.distance >= 0
+
+    @property
+    def text(self) -> str:
+        """The event in words."""
+        if self.distance == COLD:
+            parts = [f"{self.page}: fault, seen for the first time"]
+        elif self.refault:
+            parts = [f"{self.page}: refault, R = {self.distance}"]
+        else:
+            parts = [f"{self.page}: soft fault" if self.soft_fault else f"{self.page}: hit"]
+        for done, pages in (("activated", self.activated), ("demoted", self.demoted), ("evicted", self.evicted)):
+            if pages:
+                parts.append(f"{', '.join(map(str, pages))} {done}")
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        """The event in words."""
+        return self.text
+
+
+class _Watched(list[int]):
+    """The words of a State, noting what each written word was before the step."""
+
+    def __init__(self, words: Sequence[int] = ()) -> None:
+        super().__init__(words)
+        self.before: dict[int, int] = {}
+
+    def __setitem__(self, page: Any, word: Any) -> None:
+        self.before.setdefault(page, self[page])
+        super().__setitem__(page, word)
+
+
+class Memory:
+    """A memory of `memory` pages, one access at a time, with both lists and the shadow entries to look at.
+
+    Runs the step function of `rules` (a name in RULES or a Rules) on plain lists.  A page is an integer >= 0 or a
+    string; those in `anon` are anonymous memory, the others belong to files.  `opt` must be told the `trace` that
+    will be accessed, in order.  Raises BadInput for anything else.
+    """
+
+    def __init__(
+        self,
+        memory: int,
+        rules: str | Rules = "proposal-2012",
+        anon: Collection[Hashable] = (),
+        trace: Sequence[Hashable] | None = None,
+    ) -> None:
+        self.rules = rule_set(rules)
+        self.memory = check_memory(memory)
+        self._anon = anon
+        self._ids: dict[Hashable, int] = {}
+        self._labels: list[Hashable] = []
+        self._future = None if trace is None else list(trace)
+        if self.rules.step is opt and self._future is None:
+            raise BadInput("rules 'opt' looks into the future: expected Memory(..., trace=the accesses to come)")
+        slots = slots_for(self.memory)
+        self._m = State(
+            word=_Watched(),
+            ring=[EMPTY] * (2 * slots),
+            n=[0] * (FAULTS + len(COUNTERS)),
+            next_use=_next_uses(self._future or []),
+            due=[],
+            memory=self.memory,
+            mask=slots - 1,
+        )
+
+    def access(self, page: Hashable) -> Event:
+        """Touch `page`, and say what happened.  Raises BadInput for a page that is no integer >= 0 and no string."""
+        if self.rules.step is opt:
+            self._check_foretold(page)
+        m, number = self._m, self._number(page)
+        m.word.before.clear()
+        soft_faults = m.n[SOFT_FAULTS]
+        distance = self.rules.step(m, self.rules.choices, number)
+        moves = [(self._labels[p], old, m.word[p]) for p, old in m.word.before.items()]
+        return Event(
+            page=page,
+            distance=distance,
+            activated=tuple(p for p, old, new in moves if _on(old, INACTIVE) and _on(new, ACTIVE)),
+            demoted=tuple(p for p, old, new in moves if _on(old, ACTIVE) and not _on(new, ACTIVE)),
+            evicted=tuple(p for p, old, new in moves if old & RESIDENT and not new & RESIDENT),
+            soft_fault=m.n[SOFT_FAULTS] > soft_faults,
+        )
+
+    def run(self, pages: Sequence[Hashable]) -> list[Event]:
+        """`access` for each of `pages`."""
+        return [self.access(page) for page in pages]
+
+    @property
+    def active(self) -> list[Hashable]:
+        """The active list, newest page first."""
+        return self._list(ACTIVE)
+
+    @property
+    def inactive(self) -> list[Hashable]:
+        """The inactive list, newest page first; for `opt`, whose list is a heap, the page that is due first."""
+        if self.rules.step is opt:
+            pages = self._m.ring[: self._m.n[LENGTH + INACTIVE]]
+            return [self._labels[page] for page in sorted(pages, key=self._m.due.__getitem__)]
+        return self._list(INACTIVE)
+
+    @property
+    def unmapped(self) -> set[Hashable]:
+        """The inactive pages whose next reference takes a soft fault, because they were demoted."""
+        return {p for p, w in zip(self._labels, self._m.word, strict=True) if w & RESIDENT and w & UNMAPPED}
+
+    @property
+    def shadow(self) -> dict[Hashable, int]:
+        """The shadow entries: for each evicted page, workingset_time when it was evicted."""
+        words = zip(self._labels, self._m.word, strict=True)
+        return {page: word >> ENTRY for page, word in words if not word & RESIDENT and word & SHADOW}
+
+    @property
+    def workingset_time(self) -> int:
+        """The clock: pages that have left the inactive list so far."""
+        return int(self._m.n[WORKINGSET_TIME])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counters of Replay, so far."""
+        return {name: self._m.n[FAULTS + i] for i, name in enumerate(COUNTERS)}
+
+    def _list(self, which: int) -> list[Hashable]:
+        m, base = self._m, which * (self._m.mask + 1)
+        slots = range(m.n[NEWEST + which] - 1, m.n[OLDEST + which] - 1, -1)
+        pages = (m.ring[base + (slot & m.mask)] for slot in slots)
+        return [self._labels[page] for page in pages if page != EMPTY]
+
+    def _number(self, page: Hashable) -> int:
+        if page not in self._ids:
+            if not isinstance(page, str) and (type(page) is not int or page < 0):
+                raise BadInput(f"page {page!r} is a {type(page).__name__}, expected an integer >= 0 or a string")
+            self._ids[page] = len(self._labels)
+            self._labels.append(page)
+            self._m.word.append(ANON if page in self._anon else 0)
+            self._m.due.append(0)
+        return self._ids[page]
+
+    def _check_foretold(self, page: Hashable) -> None:
+        now, future = self._m.n[NOW], self._future or []
+        if now >= len(future) or future[now] != page:
+            told = f"page {future[now]!r}" if now < len(future) else "the end"
+            raise BadInput(f"access {now} is to page {page!r}, but the trace given to Memory says {told}")
+
+
+def _on(word: int, which: int) -> bool:
+    return bool(word & RESIDENT) and bool(word & ON_ACTIVE) == bool(which)
+
+
+def _next_uses(pages: Sequence[Hashable]) -> list[int]:
+    due: dict[Hashable, int] = {}
+    later = [0] * len(pages)
+    for i in range(len(pages) - 1, -1, -1):
+        later[i] = due.get(pages[i], len(pages))
+        due[pages[i]] = i
+    return later
