@@ -1,1 +1,28 @@
-"""The only code that imports matplotlib or ipywidgets."""
+"""What the book shows, and the only code that imports matplotlib or ipywidgets; every output says where it comes from.
+
+`explorer` gives a picture controls; `show` puts a figure, `table` a DataFrame, `note` a text and `source` a function's
+own code into a page; `figure`, `style` and `PALETTE` make pictures that belong together.
+"""
+
+from kernelnotes.views.explorer import Explorer, Frame, explorer, play
+from kernelnotes.views.output import Output, mark, note, show, source, table
+from kernelnotes.views.style import GREY, INK, PALETTE, RULE, figure, style
+
+__all__ = [
+    "GREY",
+    "INK",
+    "PALETTE",
+    "RULE",
+    "Explorer",
+    "Frame",
+    "Output",
+    "explorer",
+    "figure",
+    "mark",
+    "note",
+    "play",
+    "show",
+    "source",
+    "style",
+    "table",
+]

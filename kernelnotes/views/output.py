@@ -1,0 +1,222 @@
+"""What a page shows: one figure, one table, one note or one function's source, each marked live, recorded or model.
+
+Every function returns an `Output`; as the last line of a cell it displays itself. Pictures become SVG inside the page:
+their text stays text, the same figure always gives the same bytes, and no id of one picture meets an id of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import inspect
+import io
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from kernelnotes.errors import BadInput
+from kernelnotes.provenance import MODEL, Provenance
+from kernelnotes.views.style import CSS, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SMALLEST_TEXT = 9.0  # CSS pixels: a picture is never shown so narrow that its smallest text falls below
+
+
+class Output:
+    """One piece of a page: `html` is what a browser shows, `text` the same for a terminal; `str()` gives the text."""
+
+    def __init__(self, body: str, text: str) -> None:
+        self.html = f"<style>{CSS}</style>{body}"
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": self.text, "text/html": self.html}
+
+
+def mark(provenance: Provenance) -> str:
+    """The visible mark of a result's origin: `model`, or the kind with kernel, date and command, as an HTML span."""
+    if not isinstance(provenance, Provenance):
+        raise BadInput(f"provenance is {provenance!r}, expected a Provenance such as kernelnotes.provenance.MODEL")
+    kind, _, rest = str(provenance).partition(":")
+    return f'<span class="kn-provenance kn-{kind}"><b>{kind}</b>{html.escape(rest)}</span>'
+
+
+def need_alt(alt: object, whose: str) -> str:
+    """`alt` without surrounding space; raises BadInput if it is not a text that says something."""
+    if not isinstance(alt, str) or not alt.strip():
+        raise BadInput(
+            f"{whose}: the text alternative is {alt!r}, expected words for readers who do not see the picture"
+        )
+    return alt.strip()
+
+
+# Pictures -----------------------------------------------------------------------------------------------------------
+
+
+def to_svg(figure: Figure, alt: str) -> str:
+    """`figure` as one <svg> element with `alt` as its accessible name; its ids are still matplotlib's, see `own_ids`.
+
+    Raises BadInput where a text is so small that it would have to be enlarged to be read.
+    """
+    buffer = io.StringIO()
+    with style():
+        import matplotlib as mpl
+
+        mpl.rcParams["svg.hashsalt"] = "kernelnotes"  # otherwise ids are random
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    if (
+        "matplotlib.pyplot" in sys.modules
+    ):  # a figure made by pyplot stays open there, and inline backends show it twice
+        sys.modules["matplotlib.pyplot"].close(figure)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    head, body = svg.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box is not None
+    width, height = (float(number) for number in box[1].split()[2:])
+    body = re.sub(r"\s*<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip()
+    smallest = min((float(size) for size in re.findall(r"font(?:-size)?: (?:[a-z]+ )*([0-9.]+)px", body)), default=12.0)
+    natural = width * 96 / 72
+    narrowest = width * SMALLEST_TEXT / smallest
+    if narrowest > natural + 0.5:
+        raise BadInput(f"the figure has text of {smallest:g} pt, which nobody can read; expected at least 7 pt")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{html.escape(alt)}" viewBox="0 0 {width:g} {height:g}" style="width:100%;height:auto;'
+        f'max-width:{natural:.0f}px;min-width:{narrowest:.0f}px;stroke-linejoin:round;stroke-linecap:butt">{body}'
+    )
+
+
+def own_ids(svg: str, prefix: str) -> str:
+    """`svg` with `prefix` before every id that is referred to and without the others: none can collide in a page."""
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", svg)
+
+
+def card(picture: str, alt: str) -> str:
+    """A picture on its light card; where it is wider than the page it scrolls inside, also by keyboard."""
+    return f'<div class="kn-card kn-scroll" tabindex="0" role="group" aria-label="{html.escape(alt)}">{picture}</div>'
+
+
+def show(
+    figure: Figure | str | Callable[[], Figure | str], alt: str, provenance: Provenance = MODEL, caption: str = ""
+) -> Output:
+    """One figure for the page: a matplotlib Figure as SVG, or a piece of HTML.
+
+    A function without arguments that returns either is called in the book's `style`: legends and texts get it too.
+    `alt` says what is to be seen, for readers who do not see it; `caption` (optional, plain text) stands below.
+    Raises BadInput where `alt` is missing or `figure` is neither.
+    """
+    alt = need_alt(alt, "show")
+    with style():
+        picture = render(figure() if callable(figure) else figure, alt, "show")
+    picture = own_ids(picture, "f" + hashlib.sha256(picture.encode()).hexdigest()[:8])
+    words = f"<span>{html.escape(caption)}</span>" if caption else ""
+    body = f'<figure class="kn-out">{card(picture, alt)}<figcaption>{words}{mark(provenance)}</figcaption></figure>'
+    return Output(body, f"[figure, {provenance}] {alt}")
+
+
+def render(picture: object, alt: str, whose: str) -> str:
+    """HTML of one picture: a Figure becomes SVG, a string stays as it is; raises BadInput for anything else."""
+    if isinstance(picture, str) and picture.strip():
+        return picture
+    if hasattr(picture, "savefig"):
+        return to_svg(picture, alt)  # type: ignore[arg-type]
+    raise BadInput(f"{whose}: the picture is {picture!r:.60}, expected a matplotlib Figure or a string of HTML")
+
+
+# Tables, notes, source ----------------------------------------------------------------------------------------------
+
+
+def cell_text(value: object) -> str:
+    """How a value stands in a table: whole numbers in groups of three, others with four digits, nothing as a dash."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:  # NaN and NaT differ from themselves
+        return "–"
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        number = float(value)
+        return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
+    return str(value)
+
+
+def table(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL, *, index: bool = True) -> Output:
+    """`frame` as an accessible table: caption, header cells, numbers right; a wide one scrolls, also by keyboard.
+
+    The index becomes the row headers unless `index` is False. Make a column strings beforehand to show it
+    otherwise than `cell_text` does. Raises BadInput where there is no caption or no DataFrame.
+    """
+    if not hasattr(frame, "columns"):
+        raise BadInput(f"table: {type(frame).__name__} given, expected a pandas DataFrame")
+    caption = need_alt(caption, "table (its caption)")
+    frame = frame.reset_index() if index and frame.index.nlevels > 1 else frame
+    heads = [str(name) if not isinstance(name, tuple) else " / ".join(map(str, name)) for name in frame.columns]
+    numeric = [all(_is_number(v) for v in frame.iloc[:, k]) for k in range(len(heads))]
+    css = [' class="kn-number"' if right else "" for right in numeric]
+    corner = str(frame.index.name or "")
+    first = (f'<th scope="col">{html.escape(corner)}</th>' if corner else "<td></td>") if index else ""
+    top = first + "".join(f'<th scope="col"{c}>{html.escape(head)}</th>' for head, c in zip(heads, css, strict=True))
+    rows = []
+    for label, values in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+        side = f'<th scope="row">{html.escape(cell_text(label))}</th>' if index else ""
+        cells = "".join(f"<td{c}>{html.escape(cell_text(v))}</td>" for v, c in zip(values, css, strict=True))
+        rows.append(f"<tr>{side}{cells}</tr>")
+    body = (
+        f'<div class="kn-out"><div class="kn-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
+        f'<table class="kn-table"><caption>{html.escape(caption)}</caption><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{mark(provenance)}</div>"
+    )
+    return Output(body, f"[table, {provenance}] {caption}\n{frame.to_string(index=index)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def note(text: str, provenance: Provenance = MODEL, *, markup: bool = False) -> Output:
+    """Text that a computation gave, kept in its lines; with `markup`, a piece of HTML. Raises BadInput if empty."""
+    text = need_alt(text, "note")
+    body = text if markup else f"<pre>{html.escape(text)}</pre>"
+    plain = html.unescape(re.sub(r"<[^>]+>", " ", text)) if markup else text
+    return Output(f'<div class="kn-out kn-note">{body}{mark(provenance)}</div>', f"[{provenance}]\n{plain}")
+
+
+class Source(Output):
+    """The text of a function, highlighted by whatever shows the page."""
+
+    def __init__(self, name: str, code: str) -> None:
+        super().__init__("", code)
+        head = f'<div class="kn-head"><code>{html.escape(name)}</code>{mark(MODEL)}</div>'
+        self.markdown = f"<style>{CSS}</style>\n{head}\n\n```python\n{code}```\n"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": self.text, "text/markdown": self.markdown}
+
+
+def source(thing: Callable[..., object] | type) -> Source:
+    """The source of a function or class as it runs, with its full name; of a compiled function, its Python.
+
+    Raises BadInput where Python keeps no source, e.g. for built-in functions.
+    """
+    plain = inspect.unwrap(getattr(thing, "py_func", thing))
+    try:
+        code = textwrap.dedent(inspect.getsource(plain))
+    except (OSError, TypeError) as error:
+        raise BadInput(f"source: {thing!r:.60} has no Python source ({error})") from error
+    return Source(f"{plain.__module__}.{plain.__qualname__}", code.rstrip() + "\n")
