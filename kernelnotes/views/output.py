@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
-from kernelnotes.views.style import CSS, style
+from kernelnotes.views.style import CSS, FONT_NAMES, style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+FONTS = ",".join(f"'{name}'" for name in FONT_NAMES) + ",sans-serif"
 SMALLEST_TEXT = 9.0  # CSS pixels: a picture is never shown so narrow that its smallest text falls below
 
 
@@ -73,9 +74,8 @@ def to_svg(figure: Figure, alt: str) -> str:
 
         mpl.rcParams["svg.hashsalt"] = "kernelnotes"  # otherwise ids are random
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    if (
-        "matplotlib.pyplot" in sys.modules
-    ):  # a figure made by pyplot stays open there, and inline backends show it twice
+    # A figure made by pyplot would stay open there, and a notebook would show it a second time.
+    if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -85,8 +85,12 @@ def to_svg(figure: Figure, alt: str) -> str:
     width, height = (float(number) for number in box[1].split()[2:])
     body = re.sub(r"\s*<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip()
-    smallest = min((float(size) for size in re.findall(r"font(?:-size)?: (?:[a-z]+ )*([0-9.]+)px", body)), default=12.0)
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").replace('" />', '"/>').strip()
+    body = re.sub(r"<[^>]+>", _shorter, body)
+    body = re.sub(r"(?<=;base64,)[^\"]+", lambda data: data[0].replace(" ", ""), body)
+    texts = re.findall(r"<text.*?</text>", body, flags=re.DOTALL)  # a formula counts by its letters, not its indices
+    sizes = [[float(size) for size in re.findall(r"font-size: ([0-9.]+)px", text)] for text in texts]
+    smallest = min((max(size) for size in sizes if size), default=12.0)
     natural = width * 96 / 72
     narrowest = width * SMALLEST_TEXT / smallest
     if narrowest > natural + 0.5:
@@ -94,8 +98,20 @@ def to_svg(figure: Figure, alt: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'aria-label="{html.escape(alt)}" viewBox="0 0 {width:g} {height:g}" style="width:100%;height:auto;'
-        f'max-width:{natural:.0f}px;min-width:{narrowest:.0f}px;stroke-linejoin:round;stroke-linecap:butt">{body}'
+        f"max-width:{natural:.0f}px;min-width:{narrowest:.0f}px;stroke-linejoin:round;stroke-linecap:butt;"
+        f'font-family:{FONTS}">{body}'
     )
+
+
+def _shorter(tag: re.Match[str]) -> str:
+    """An SVG tag with coordinates to a hundredth of a point, and without the font that the whole picture has."""
+    short = re.sub(r"font-family: 'DejaVu Sans'[^;\"]*(?:; )?", "", tag[0])
+    return re.sub(r"-?\d+\.\d{3,}", _rounded, short)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    value = float(number[0])
+    return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"
 
 
 def own_ids(svg: str, prefix: str) -> str:

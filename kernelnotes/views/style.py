@@ -30,6 +30,9 @@ PALETTE = {
     "yellow": "#f0e442",
 }
 
+# matplotlib measures with the first; where a reader does not have it, the next ones are nearly as wide.
+FONT_NAMES = ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Liberation Sans", "Arial"]
+
 WIDTH = 6.6  # inches: the text column of the book
 
 _STYLE: Any = {
@@ -49,7 +52,7 @@ _STYLE: Any = {
     "figure.figsize": (WIDTH, 2.8),
     "figure.constrained_layout.use": True,
     "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Liberation Sans", "Arial", "sans-serif"],
+    "font.sans-serif": FONT_NAMES,
     "font.size": 10.5,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
