@@ -120,6 +120,6 @@ border-bottom:1px solid rgba(127,127,127,.4)}
 .kn-note pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 .kn-still[hidden]{display:none}
 .kn-still .kn-values{font-weight:600;margin:.5rem 0 .2rem}
-@media print{.kn-still[hidden]{display:block}.kn-explorer{display:none!important}
+@media print{.kn-still[hidden]{display:block!important}.kn-explorer{display:none!important}
 .kn-scroll{overflow:visible}.kn-card svg{min-width:0!important}.kn-out figure,.kn-frame{break-inside:avoid}}
 """.strip().replace("\n", " ")
