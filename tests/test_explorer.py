@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -16,7 +17,6 @@ import pytest
 from kernelnotes import views
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
-from kernelnotes.views import explorer as module
 from kernelnotes.views.explorer import Axis
 from kernelnotes.views.output import cell_text, to_svg
 
@@ -114,7 +114,7 @@ def test_frames_beyond_the_budget_are_refused_while_they_are_drawn(monkeypatch: 
     noise = np.random.default_rng(1)
     with pytest.raises(BadInput, match=r"after 4 of 50 frames .* kB packed"):
         views.explorer(lambda step: (noise.bytes(60_000).hex(), "noise"), title="x", step=range(50))
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["kernelnotes.views.explorer"], "MAX_BYTES", 1000)
     with pytest.raises(BadInput, match="after 2 of 3 frames"):
         views.explorer(lambda step: (f"{step}" * 600, "digits"), title="x", step=range(3))
 
@@ -147,16 +147,15 @@ def test_every_stack_hangs_on_a_control_and_every_control_on_a_stack() -> None:
 
 
 def test_the_same_input_gives_the_same_bytes_in_another_process() -> None:
-    script = (
-        "import json; from ipywidgets.embed import dependency_state; from tests_line import line\n"
-        "from kernelnotes import views\n"
-        "made = views.explorer(line, title='Line', step=views.play(range(3)))\n"
-        "print(json.dumps([made.html, dependency_state([made.widget()])]))"
-    )
-    script = script.replace(
-        "from tests_line import line",
-        f"import sys; sys.path.insert(0, {__file__.rsplit('/', 1)[0]!r}); from test_explorer import line",
-    )
+    script = f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from ipywidgets.embed import dependency_state
+from kernelnotes import views
+from test_explorer import line
+made = views.explorer(line, title="Line", step=views.play(range(3)))
+print(json.dumps([made.html, dependency_state([made.widget()])]))
+"""
     runs = [
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
