@@ -61,7 +61,7 @@ NEWEST, OLDEST, LENGTH, WORKINGSET_TIME, NOW = 0, 2, 4, 6, 7
 COUNTERS = ("faults", "refaults", "activations", "refault_activations", "deactivations", "evictions", "soft_faults")
 FAULTS, REFAULTS, ACTIVATIONS, REFAULT_ACTIVATIONS, DEACTIVATIONS, EVICTIONS, SOFT_FAULTS = range(8, 8 + len(COUNTERS))
 
-# --- The lists: nothing below this section knows how they are stored. -------------------------------------------------
+# --- The lists: nothing below this section knows how they are stored. -----------------------------------------------
 # Each list is a ring of page numbers in order of arrival; a page that leaves from the middle leaves an EMPTY slot.
 
 EMPTY = -1
@@ -85,6 +85,7 @@ def take_oldest(m: State, which: int) -> int:
         slot += 1
     m.n[OLDEST + which] = slot + 1
     m.n[LENGTH + which] -= 1
+    prefetch(m.word, m.ring[base + ((slot + AHEAD) & m.mask)])  # the next ones to go
     page: int = m.ring[base + (slot & m.mask)]
     return page
 
@@ -96,15 +97,16 @@ def remove(m: State, which: int, page: int) -> None:
 
 
 def _squeeze(m: State, which: int) -> int:
-    # At least half of the slots are EMPTY when a ring is full, so this costs O(1) per push.
-    base = which * (m.mask + 1)
-    to: int = m.n[OLDEST + which]
-    for slot in range(m.n[OLDEST + which], m.n[NEWEST + which]):
+    # Close the gaps.  At least half of the slots of a full ring are EMPTY, so this costs O(1) per push.
+    base, oldest = which * (m.mask + 1), m.n[OLDEST + which]
+    to: int = oldest
+    for slot in range(oldest, m.n[NEWEST + which]):
         page = m.ring[base + (slot & m.mask)]
-        if page != EMPTY:
-            m.ring[base + (to & m.mask)] = page
-            m.word[page] = (to & m.mask) << SLOT | m.word[page] & (1 << SLOT) - 1
-            to += 1
+        m.ring[base + (to & m.mask)] = page
+        to += page != EMPTY
+    for slot in range(oldest, to):
+        page = m.ring[base + (slot & m.mask)]
+        m.word[page] = (slot & m.mask) << SLOT | m.word[page] & (1 << SLOT) - 1
     return to
 
 
@@ -358,5 +360,5 @@ def check_memory(memory: Any, accesses: int | None = None) -> int:
 
 
 def slots_for(memory: int) -> int:
-    """Slots of a ring for a list of at most `memory` pages: a power of two, at least half of them EMPTY."""
+    """Slots of a ring for a list of at most `memory` pages: a power of two, so that at least half of them are free."""
     return 1 << (2 * memory - 1).bit_length()
