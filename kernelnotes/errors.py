@@ -10,7 +10,7 @@ class BadInput(KernelNotesError, ValueError):
 
 
 class Unavailable(KernelNotesError):
-    """This machine cannot do it; the message names what is missing, e.g. CAP_NET_ADMIN, and how to get it."""
+    """The machine cannot do it; the message names what is missing, e.g. CAP_NET_ADMIN, and how to get it."""
 
 
 class CallFailed(KernelNotesError, OSError):

@@ -63,6 +63,7 @@ from kernelnotes.refault.rules import (
 )
 
 if TYPE_CHECKING:
+    from kernelnotes.refault.claims import check_claim, counterexample
     from kernelnotes.refault.replays import Replay, have_numba, next_uses, replay, sweep
 
 __all__ = [
@@ -84,6 +85,8 @@ __all__ = [
     "Rules",
     "State",
     "activate",
+    "check_claim",
+    "counterexample",
     "demote",
     "evict",
     "fifo",
@@ -109,4 +112,8 @@ def __getattr__(name: str) -> Any:
         from kernelnotes.refault import replays
 
         return getattr(replays, name)
+    if name in ("check_claim", "counterexample"):
+        from kernelnotes.refault import claims
+
+        return getattr(claims, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

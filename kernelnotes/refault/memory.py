@@ -115,7 +115,7 @@ class Memory:
         self._future = None if trace is None else list(trace)
         if self.rules.step is opt and self._future is None:
             raise BadInput("rules 'opt' looks into the future: expected Memory(..., trace=the accesses to come)")
-        slots = slots_for(self.memory)
+        slots = slots_for(self.memory + self.rules.choices.active_pages)
         self._m = State(
             word=_Watched(),
             ring=[EMPTY] * (2 * slots),

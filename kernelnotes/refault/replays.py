@@ -175,7 +175,7 @@ _SERIES = {"inactive": LENGTH + INACTIVE, "active": LENGTH + ACTIVE, "workingset
 
 def _state(trace: Trace, memory: int, rules: Rules) -> State:
     future = rules.step is opt
-    slots = slots_for(memory)
+    slots = slots_for(memory + min(rules.choices.active_pages, trace.unique))
     return State(
         word=np.where(trace.anon, ANON, 0).astype(np.int32),
         ring=np.full(2 * slots, EMPTY, dtype=np.int32),

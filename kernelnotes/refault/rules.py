@@ -43,6 +43,7 @@ class Choices(NamedTuple):
     inactive_share: int = 50  # percent of memory below which reclaim first moves active pages to the inactive list
     entry_after_tick: int = 1  # the shadow entry keeps the time after its own eviction ticked (2012, 3.15), or before
     activation_ticks: int = 1  # an activation advances workingset_time too
+    active_pages: int = 0  # step function `fixed_lists` only: length of the active list
     refault_demotes: int = 0  # a refault with R < length of the active list demotes one active page
 
 
@@ -174,6 +175,22 @@ def evict(m: State, rules: Choices) -> None:
     m.n[EVICTIONS] += 1
 
 
+def fixed_lists(m: State, rules: Choices, page: int) -> int:
+    """Two lists of fixed length, to ask what a longer inactive list would have done: `m.memory` is that list alone."""
+    word = m.word[page]
+    if word & RESIDENT:
+        if not word & ON_ACTIVE:
+            activate(m, rules, page)
+            if m.n[LENGTH + ACTIVE] > rules.active_pages:
+                demote(m)
+        return HIT
+    distance = look_up_shadow(m, word)
+    if m.n[LENGTH + INACTIVE] == m.memory:
+        evict(m, rules)
+    push_newest(m, INACTIVE, page, word & ANON)
+    return distance
+
+
 def fifo(m: State, rules: Choices, page: int) -> int:
     """First in, first out: an inactive list alone, from which nothing is activated."""
     word = m.word[page]
@@ -276,14 +293,16 @@ def run_built_in(which: int, m: State, rules: Choices, pages: Any, start: int, s
     if which == 0:
         run(two_lists, m, rules, pages, start, stop, distances)
     elif which == 1:
-        run(fifo, m, rules, pages, start, stop, distances)
+        run(fixed_lists, m, rules, pages, start, stop, distances)
     elif which == 2:
+        run(fifo, m, rules, pages, start, stop, distances)
+    elif which == 3:
         run(lru, m, rules, pages, start, stop, distances)
     else:
         run(opt, m, rules, pages, start, stop, distances)
 
 
-BUILT_IN = (two_lists, fifo, lru, opt)
+BUILT_IN = (two_lists, fixed_lists, fifo, lru, opt)
 OPERATIONS = (
     *(push_newest, take_oldest, remove, _squeeze),
     *(activate, look_up_shadow, demote, reclaim, evict),
