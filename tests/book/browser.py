@@ -99,7 +99,7 @@ def visit(
     try:
         seen.page.goto(url)
         if script and until != "loaded":
-            _wait(lambda: seen.page.evaluate(READY), 8) or seen.problems.append("the explorers do not appear")
+            wait(lambda: seen.page.evaluate(READY), 8) or seen.problems.append("the explorers do not appear")
         if script and until == "idle":
             seen.page.wait_for_load_state("networkidle")
         yield seen
@@ -107,7 +107,7 @@ def visit(
         context.close()
 
 
-def _wait(true: Callable[[], Any], seconds: float = 2.0) -> Any:
+def wait(true: Callable[[], Any], seconds: float = 2.0) -> Any:
     """What `true()` gives once it gives something true, or its last answer after `seconds`."""
     end = time.monotonic() + seconds
     while not (answer := true()) and time.monotonic() < end:
@@ -219,7 +219,7 @@ def _disagrees(explorer: ElementHandle, but: str = "") -> str:
         seen.update(explorer.evaluate(STATE))
         return seen["frames"] == 1 and seen["values"] == seen["shown"] and seen["picture"] != but
 
-    if _wait(settled):
+    if wait(settled):
         return ""
     return f"the controls say {json.dumps(seen['shown'])}, {seen['frames']} picture(s) of {json.dumps(seen['values'])}"
 
@@ -260,7 +260,7 @@ def _play(explorer: ElementHandle, play: ElementHandle) -> list[str]:
     start = _picture(explorer)
     first.click()
     seen = {start}
-    if not _wait(lambda: seen.add(_picture(explorer)) or len(seen) > 2 or _at_end(explorer, seen), 8):
+    if not wait(lambda: seen.add(_picture(explorer)) or len(seen) > 2 or _at_end(explorer, seen), 8):
         return [f"play: the picture stands still, {_disagrees(explorer) or 'as do the controls'}"]
     problems = []
     if not _at_end(explorer, seen):
@@ -271,7 +271,7 @@ def _play(explorer: ElementHandle, play: ElementHandle) -> list[str]:
         problems += ["play: pause does not hold the picture"] if _picture(explorer) != held else []
     problems += [f"after play {wrong}"] if (wrong := _disagrees(explorer)) else []
     stop.click()
-    if not _wait(lambda: _picture(explorer) == start):
+    if not wait(lambda: _picture(explorer) == start):
         problems.append("play: stop does not bring back the first picture")
     return problems
 
