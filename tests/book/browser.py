@@ -199,25 +199,22 @@ def move_everything(page: Page) -> tuple[list[str], list[str]]:
         head = explorer.query_selector(".kn-head b")
         title = (head.text_content() if head else None) or "an explorer without a title"
         axes = controls(page, explorer)
-        found = _move_one(explorer, axes) if axes else ["no control at all"]
         plays = explorer.query_selector_all(".widget-play")
-        found += [problem for play in plays for problem in _play(explorer, play)]
+        found = _move_one(explorer, axes) if axes else ["no control at all"]
+        found = found or [problem for play in plays for problem in _play(explorer, play)]
         problems += [f'"{title}": {problem}' for problem in found]
         kinds = [f"{axis.kind} {axis.name} ({axis.count})" for axis in axes] + ["play"] * len(plays)
         moved.append(f"{title}: {', '.join(kinds)}")
     return problems, moved
 
 
-def _disagrees(explorer: ElementHandle, but: str = "") -> str:
-    """Empty when, after a moment, one frame shows and is the one the controls name; else what they say.
-
-    `but` is the picture before a move that must change the values: the same frame again is no answer.
-    """
+def _disagrees(explorer: ElementHandle) -> str:
+    """Empty when, after a moment, one frame shows and is the one the controls name; else what they say."""
     seen: dict[str, Any] = {}
 
     def settled() -> bool:
         seen.update(explorer.evaluate(STATE))
-        return seen["frames"] == 1 and seen["values"] == seen["shown"] and seen["picture"] != but
+        return seen["frames"] == 1 and seen["values"] == seen["shown"]
 
     if wait(settled):
         return ""
@@ -225,27 +222,22 @@ def _disagrees(explorer: ElementHandle, but: str = "") -> str:
 
 
 def _move_one(explorer: ElementHandle, axes: list[Control]) -> list[str]:
-    """Walk the first control through all its positions, the second to its ends at each and through all once."""
+    """Walk the first control through all positions, the second to its ends at each, then through all its own."""
     if wrong := _disagrees(explorer):
         return [f"at the start {wrong}"]
-    problems = []
-    for axis in axes:
-        pictures = set()
-        for position in [*range(1, axis.count), 0]:
-            axis.put(position)
-            if wrong := _disagrees(explorer):
-                problems.append(f"{axis.kind} {axis.name} at {position}: {wrong}")
-                break
-            pictures.add(_picture(explorer))
-            for other in axes:
-                if other is not axis and axis is axes[0] and not problems:
-                    other.put(other.count - 1)
-                    problems += [f"{other.kind} {other.name}: {wrong}"] if (wrong := _disagrees(explorer)) else []
-                    other.put(0)
-                    problems += [f"{other.kind} {other.name}: {wrong}"] if (wrong := _disagrees(explorer)) else []
-        if len(pictures) < 2 and not problems:
-            problems.append(f"{axis.kind} {axis.name}: the picture is always the same")
-    return problems
+    first, *others = axes
+    steps = []
+    for position in [*range(1, first.count), 0]:
+        steps.append((first, position))
+        steps += [(other, at) for other in others for at in (other.count - 1, 0)]
+    steps += [(other, at) for other in others for at in [*range(1, other.count), 0]]
+    pictures: dict[str, set[str]] = {axis.name: set() for axis in axes}
+    for axis, position in steps:
+        axis.put(position)
+        if wrong := _disagrees(explorer):
+            return [f"{axis.kind} {axis.name} at {position}: {wrong}"]
+        pictures[axis.name].add(_picture(explorer))
+    return [f"control {name}: the picture is always the same" for name, seen in pictures.items() if len(seen) < 2]
 
 
 def _picture(explorer: ElementHandle) -> str:
@@ -260,7 +252,7 @@ def _play(explorer: ElementHandle, play: ElementHandle) -> list[str]:
     start = _picture(explorer)
     first.click()
     seen = {start}
-    if not wait(lambda: seen.add(_picture(explorer)) or len(seen) > 2 or _at_end(explorer, seen), 8):
+    if not wait(lambda: seen.add(_picture(explorer)) or len(seen) > 2 or _at_end(explorer, seen), 5):
         return [f"play: the picture stands still, {_disagrees(explorer) or 'as do the controls'}"]
     problems = []
     if not _at_end(explorer, seen):
@@ -354,6 +346,11 @@ AXE = """async () => {
 }"""
 
 INSIDE = """(target) => !!document.querySelector(target)?.closest('.bd-article')"""
+
+
+def theme(page: Page) -> str:
+    """Which of its two faces a page shows: "light" or "dark"."""
+    return str(page.evaluate("document.documentElement.dataset.theme"))
 
 
 def narrow(page: Page) -> list[str]:

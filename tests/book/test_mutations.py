@@ -67,7 +67,7 @@ def test_without_the_fontawesome_mend_play_is_found_broken(copy: Path, browser: 
     found = seen_by_a_reader(browser, copy)
     print(*found, sep="\n")
     assert any("className" in problem for problem in found)
-    assert any("play" in problem for problem in found)
+    assert any("Play and slider" in problem and "the controls say" in problem for problem in found)
 
 
 def test_without_the_mathjax_mend_a_page_with_formulas_is_found_broken(copy: Path, browser: Browser) -> None:
