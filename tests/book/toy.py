@@ -83,6 +83,8 @@ def write(root: Path, source: Path) -> Path:
         if not link.is_symlink():
             os.symlink(source / name, link)
     (root / "_toc.yml").write_text(TOC)
+    (root / ".hidden").mkdir(exist_ok=True)  # as .venv, whose files are no part of a book
+    (root / ".hidden" / "README.md").write_text("### A heading that would be a warning\n")
     for name, cells in CELLS.items():
         text = nbformat.writes(notebook(cells)) + "\n"
         if not (root / name).is_file() or (root / name).read_text() != text:
