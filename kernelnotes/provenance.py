@@ -42,5 +42,18 @@ class Provenance:
             return f"model, of input {self.over}" if self.over else "model"
         return f"{self.kind}: {self.kernel}, {self.date}, {self.command}"
 
+    def joined(self, other: Provenance) -> Provenance:
+        """The origin of a result that comes from two sources of one kind, e.g. a figure of two recordings."""
+        if self.kind != other.kind:
+            raise BadInput(f"provenance: a result cannot be both {self.kind} and {other.kind}")
+        if self.over and other.over:
+            return Provenance(self.kind, over=self.over.joined(other.over))
+        if self.over or other.over:
+            return self if self.over else other
+        parts = [getattr(self, name) for name in ("kernel", "command", "date")]
+        others = [getattr(other, name) for name in ("kernel", "command", "date")]
+        kernel, command, date = (a if a == b else f"{a} and {b}" for a, b in zip(parts, others, strict=True))
+        return Provenance(self.kind, kernel, command, date)
+
 
 MODEL = Provenance("model")

@@ -3,11 +3,11 @@
     "Had the inactive list been R pages longer, the eviction and the refault would have been avoided."  (point M10)
 
 The claim is about the inactive list alone, so it is tested where that list has a length of its own: on two lists of
-fixed length (`fixed_lists`), and on one (`fifo`, where a hit changes nothing, and `lru`).  For every refault the trace is
-replayed with longer inactive lists.
+fixed length (`fixed_lists`), and on one (`fifo`, where a hit changes nothing, and `lru`).  For every refault the
+trace is replayed with longer inactive lists.
 
-It holds, as an upper bound, where a page that was activated stays active, and under LRU: a longer list then always holds
-whatever the shorter one holds.  It fails where activated pages come back to the inactive list, and under FIFO.
+It holds, as an upper bound, where a page that was activated stays active, and under LRU: a longer list then always
+holds whatever the shorter one holds.  It fails where activated pages come back to the inactive list, and under FIFO.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> p
 
     memory : length of the inactive list in pages
     rules : `fixed_lists(active_pages)`, or a rule set whose step function is `fifo` or `lru`
-    Returns a DataFrame, one row per refault: `access` (its index), `page`, `R`, `holds` (the page is resident there with
-    a list of memory + R pages), `needed` (the fewest extra pages, with which it is).
+    Returns a DataFrame, one row per refault: `access` (its index), `page`, `R`, `holds` (with a list of memory + R
+    pages it would have been resident), `needed` (the fewest extra pages with which it would).
     Costs one replay for each list length; raises BadInput for rules without an inactive list of fixed length.
     """
     trace, rules = as_trace(trace), rule_set(rules)
@@ -73,8 +73,8 @@ def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> p
 def counterexample(rules: str | Rules = "fifo", longest: int = 10, largest_memory: int = 3) -> tuple[Trace, int] | None:
     """The shortest trace, in the smallest memory, with a refault for which the claim fails; None if there is none.
 
-    Tries every trace of up to `longest` accesses, up to the names of its pages, in every memory of up to `largest_memory`
-    pages.
+    Tries every trace of up to `longest` accesses, up to the names of its pages, in every memory of up to
+    `largest_memory` pages.
     """
     for length in range(3, longest + 1):
         for pages in _traces(length):

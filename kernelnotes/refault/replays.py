@@ -155,7 +155,6 @@ def replay(
         done = sample
     counts = {name: int(m.n[FAULTS + i]) for i, name in enumerate(COUNTERS)}
     series = pd.DataFrame(rows if keep == "accesses" else [], columns=["access", *_SERIES])
-    over = None if trace.provenance == MODEL else trace.provenance
     return Replay(
         trace=trace.name,
         rules=chosen,
@@ -163,7 +162,7 @@ def replay(
         accesses=n,
         distances=np.asarray(distances, dtype=np.int64),
         series=series,
-        provenance=Provenance("model", over=over),
+        provenance=_model_of(trace),
         **counts,
     )
 
@@ -207,7 +206,8 @@ def sweep(
 
     executor : any concurrent.futures Executor, e.g. a process pool; by default one after the other
     progress : show a bar on a terminal
-    Returns a DataFrame with a row per replay, sizes within rules: the columns of Replay.summary() and `miss_ratio`.
+    Returns a DataFrame with a row per replay, sizes within rules: the columns of Replay.summary() and `miss_ratio`;
+    its `attrs` hold the name of the `trace` and the `provenance`.
     Raises BadInput as `replay` does, before the first replay.
     """
     trace = as_trace(trace)
@@ -215,7 +215,13 @@ def sweep(
     one = functools.partial(_one_of_sweep, trace)
     results = executor.map(one, tasks) if executor else map(one, tasks)
     shown = tqdm(results, total=len(tasks), desc="sweep", unit="replay", disable=None if progress else True)
-    return pd.DataFrame(shown)
+    frame = pd.DataFrame(shown)
+    frame.attrs = {"trace": trace.name, "provenance": _model_of(trace)}
+    return frame
+
+
+def _model_of(trace: Trace) -> Provenance:
+    return MODEL if trace.provenance == MODEL else Provenance("model", over=trace.provenance)
 
 
 def _one_of_sweep(trace: Trace, task: tuple[Rules, int]) -> dict[str, Any]:
