@@ -9,7 +9,7 @@ Left out on purpose: when an access happened, whether it wrote, how many bytes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -51,7 +51,7 @@ class Trace:
         if len(distinct) > MOST_PAGES:
             raise BadInput(f"{name}: {len(distinct)} distinct pages, expected at most {MOST_PAGES}")
         names = np.asarray(distinct)
-        anonymous = list(anon)
+        anonymous = _anonymous(anon, name)
         is_anon = np.isin(names, anonymous) if anonymous else np.zeros(len(names), dtype=np.bool_)
         if is_anon.sum() != len(set(anonymous)):
             absent = sorted(set(anonymous) - set(names.tolist()), key=str)
@@ -92,35 +92,46 @@ def as_trace(trace: TraceLike) -> Trace:
 
 
 def _page_labels(given: Any, name: str) -> npt.NDArray[Any]:
-    pages: npt.NDArray[Any] = given if isinstance(given, np.ndarray) else _array(given, name)
+    whole = isinstance(given, np.ndarray) and given.dtype.kind in "iu"
+    pages: npt.NDArray[Any] = given if whole else _array(given, name)
     if pages.ndim != 1 or len(pages) == 0:
         raise BadInput(f"{name}: expected at least one access in a flat sequence, got shape {pages.shape}")
-    if pages.dtype.kind == "O" and all(type(page) is str for page in pages):
+    if pages.dtype.kind == "O":
         return pages
-    if pages.dtype.kind not in "iu":
-        raise BadInput(f"{name}: pages are of type {pages.dtype}, expected integers >= 0, or strings throughout")
     if pages.min() < 0:
         where = int(np.argmax(pages < 0))
         raise BadInput(f"{name}: access {where} is to page {pages[where]}, expected page numbers >= 0")
+    if pages.max() >= 2**63:
+        raise BadInput(f"{name}: page {pages.max()} is out of range, expected page numbers from 0 to 2**63 - 1")
     return pages
 
 
 def _array(given: Any, name: str) -> npt.NDArray[Any]:
     # numpy would take a float among integers for a float array, and True for 1
+    if isinstance(given, (Set, Mapping)) or getattr(given, "ndim", 1) > 1:  # no order; a table of what?
+        raise BadInput(f"{name}: expected a flat sequence of page numbers or strings, got {type(given).__name__}")
     try:
         pages = list(given)
     except TypeError as e:
         raise BadInput(f"{name}: expected a sequence of page numbers, got {type(given).__name__} {given!r}") from e
     kinds = set(map(type, pages))
-    if kinds == {str}:
-        return np.asarray(pages, dtype=object)
+    if kinds and all(issubclass(kind, str) for kind in kinds):
+        return np.asarray(pages if kinds == {str} else list(map(str, pages)), dtype=object)
     for page in pages if kinds != {int} else ():
         if type(page) is not int and not isinstance(page, np.integer):
             wrong = f"page {page!r} is a {type(page).__name__}"
             raise BadInput(f"{name}: {wrong}, expected integers >= 0, or strings throughout")
-    if pages and max(pages) >= 2**63:
-        raise BadInput(f"{name}: page {max(pages)} is too large, expected page numbers below 2**63")
-    return np.asarray(pages)
+    for page in (max(pages, default=0), min(pages, default=0)):
+        if not -(2**63) <= page < 2**63:
+            raise BadInput(f"{name}: page {page} is out of range, expected page numbers from 0 to 2**63 - 1")
+    return np.asarray(list(map(int, pages)), dtype=np.int64)
+
+
+def _anonymous(given: Iterable[Any], name: str) -> list[Any]:
+    try:
+        return list(dict.fromkeys(given))
+    except TypeError as e:
+        raise BadInput(f"{name}: anon is {given!r}, expected a collection of page numbers or strings") from e
 
 
 def _count(what: str, value: Any, least: int = 1) -> int:
@@ -129,16 +140,30 @@ def _count(what: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _share(what: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise BadInput(f"{what} is {value!r}, expected a share from 0 to 1")
-    return value
+def _number(what: str, value: Any, most: int) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or not 0 <= value <= most
+    ):
+        raise BadInput(f"{what} is {value!r}, expected a number from 0 to {most}")
+    return float(value)
+
+
+def _random(seed: Any) -> np.random.Generator:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise BadInput(f"seed is {seed!r}, expected an integer >= 0")
+    return np.random.default_rng(int(seed))
+
+
+def _laps(first: int, pages_name: str, pages: int, laps_name: str, laps: int) -> npt.NDArray[np.int64]:
+    _count(f"{pages_name} * {laps_name}", _count(pages_name, pages) * _count(laps_name, laps))
+    return np.tile(np.arange(first, first + pages), laps)
 
 
 def cyclic(pages: int, laps: int) -> Trace:
     """`laps` times through `pages` pages in the same order: the worst case of LRU as soon as one page does not fit."""
-    numbers = np.tile(np.arange(_count("pages", pages)), _count("laps", laps))
-    return Trace.of(numbers, f"cyclic({pages} pages, {laps} laps)")
+    return Trace.of(_laps(0, "pages", pages, "laps", laps), f"cyclic({pages} pages, {laps} laps)")
 
 
 def zipf(pages: int, n: int, s: float = 1.0, seed: int = 0) -> Trace:
@@ -146,20 +171,18 @@ def zipf(pages: int, n: int, s: float = 1.0, seed: int = 0) -> Trace:
 
     Which page has which rank is random.  s = 1 is close to many file servers and web caches; s = 0 is uniform.
     """
-    return Trace.of(_zipf(pages, n, s, np.random.default_rng(seed)), f"zipf({pages} pages, s={s:g}, seed {seed})")
+    return Trace.of(_zipf(pages, n, s, _random(seed)), f"zipf({pages} pages, s={s:g}, seed {seed})")
 
 
 def _zipf(pages: int, n: int, s: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    if not 0 <= s <= 10:
-        raise BadInput(f"s is {s!r}, expected an exponent from 0 to 10")
-    chance = np.cumsum(1.0 / np.arange(1, _count("pages", pages) + 1) ** s)
+    chance = np.cumsum(1.0 / np.arange(1, _count("pages", pages) + 1) ** _number("exponent s", s, 10))
     ranks = np.searchsorted(chance / chance[-1], rng.random(_count("n", n)), side="right")
     return rng.permutation(pages)[np.minimum(ranks, pages - 1)]
 
 
 def uniform(pages: int, n: int, seed: int = 0) -> Trace:
     """`n` independent accesses, each of `pages` pages equally likely: nothing to learn from the past."""
-    numbers = np.random.default_rng(seed).integers(0, _count("pages", pages), _count("n", n))
+    numbers = _random(seed).integers(0, _count("pages", pages), _count("n", n))
     return Trace.of(numbers, f"uniform({pages} pages, seed {seed})")
 
 
@@ -168,9 +191,9 @@ def scan_over_hot(hot: int, scan: int, n: int, share: float = 0.5, seed: int = 0
 
     The other accesses are uniform over `hot` pages, and so is what remains when the scan is through.
     """
-    rng = np.random.default_rng(seed)
+    rng = _random(seed)
     numbers = rng.integers(0, _count("hot", hot), _count("n", n))
-    scanning = rng.random(n) < _share("share", share)
+    scanning = rng.random(n) < _number("share", share, 1)
     position = np.cumsum(scanning) - 1
     scanning &= position < _count("scan", scan)
     numbers[scanning] = hot + position[scanning]
@@ -182,15 +205,15 @@ def shift(old: int, new: int, laps: int = 4, passes: int = 8) -> Trace:
 
     With old = new = 85 % of memory this is the case that the cover letter of the proposal reports.
     """
-    before = np.tile(np.arange(_count("old", old)), _count("laps", laps))
-    after = np.tile(np.arange(old, old + _count("new", new)), _count("passes", passes))
+    before = _laps(0, "old", old, "laps", laps)
+    after = _laps(old, "new", new, "passes", passes)
     return Trace.of(np.concatenate([before, after]), f"shift({old} x {laps}, then {new} x {passes})")
 
 
 def mix(loop: int, pages: int, n: int, s: float = 1.0, share: float = 0.5, seed: int = 0) -> Trace:
     """`n` accesses: with chance `share` the next page of a loop over `loop` pages, else Zipf(s) over `pages` others."""
-    rng = np.random.default_rng(seed)
-    looping = rng.random(_count("n", n)) < _share("share", share)
+    rng = _random(seed)
+    looping = rng.random(_count("n", n)) < _number("share", share, 1)
     position = (np.cumsum(looping) - 1) % _count("loop", loop)
     numbers = np.where(looping, position, loop + _zipf(pages, n, s, rng))
     return Trace.of(numbers, f"mix(loop {loop}, zipf {pages}, s={s:g}, share {share:g}, seed {seed})")
