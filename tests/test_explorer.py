@@ -204,7 +204,7 @@ def test_every_output_shows_where_it_comes_from() -> None:
         views.note("x", RECORDED).html,
     ]:
         assert re.search(
-            r'class="kn-provenance kn-recorded"><b>recorded</b> Linux 6\.18\.44, 2026-11-23, git log &lt;all', html
+            r'class="kn-provenance kn-recorded"><b>recorded:</b> Linux 6\.18\.44, 2026-11-23, git log &lt;all', html
         )
     assert 'kn-model"><b>model</b>' in views.source(cell_text).markdown
     with pytest.raises(BadInput, match="expected a Provenance"):

@@ -9,6 +9,7 @@ A build that fails leaves no pages: exit status 1, the reason on stderr, everyth
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pages
@@ -127,11 +129,27 @@ def make(root: Path = ROOT, force: bool = False) -> bool:
     vendor.vendor(root / "_vendor")
     if not force and current(root):
         return False
-    before = inputs(root)
-    build(root)
-    check(root)
-    (root / "_build" / "book.json").write_text(json.dumps({"inputs": before}) + "\n")
+    with alone(root):
+        if not force and current(root):  # whoever was building has built this
+            return False
+        before = inputs(root)
+        build(root)
+        check(root)
+        (root / "_build" / "book.json").write_text(json.dumps({"inputs": before}) + "\n")
     return True
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Wait until no other process builds below `root`, and keep the others waiting."""
+    (root / "_build").mkdir(exist_ok=True)
+    with (root / "_build" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("  another process builds the book; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> int:

@@ -46,6 +46,8 @@ window.__jupyter_widgets_assets_path__ = new URL("vendor/", document.currentScri
         const icon = button.querySelector("i")?.className ?? "";
         set(button, "aria-label", ["play", "pause", "stop", "repeat"].find((word) => icon.includes("fa-" + word)));
       }
+    // A bibliography entry's role is deprecated, and its list then has no items.
+    for (const entry of root.querySelectorAll('[role="doc-biblioentry"]')) set(entry, "role", "listitem");
     for (const stack of root.querySelectorAll(".kn-stack")) set(stack, "aria-live", "polite");
   }
 

@@ -47,8 +47,9 @@ def mark(provenance: Provenance) -> str:
     """The visible mark of a result's origin: `model`, or the kind with kernel, date and command, as an HTML span."""
     if not isinstance(provenance, Provenance):
         raise BadInput(f"provenance is {provenance!r}, expected a Provenance such as kernelnotes.provenance.MODEL")
-    kind, _, rest = str(provenance).partition(":")
-    return f'<span class="kn-provenance kn-{kind}"><b>{kind}</b>{html.escape(rest)}</span>'
+    kind, colon, rest = str(provenance).partition(":")
+    words = f"<b>{html.escape(kind + colon)}</b>{html.escape(rest)}"
+    return f'<span class="kn-provenance kn-{provenance.kind}">{words}</span>'
 
 
 def need_alt(alt: object, whose: str) -> str:

@@ -95,6 +95,10 @@ CSS = """
 .kn-out{margin:.3rem 0 .6rem!important;padding:0!important;max-width:100%}
 .kn-card{background:#fff;color:#1b1f24;border:1px solid #d0d7de;border-radius:6px;padding:8px;box-sizing:border-box}
 .kn-scroll{overflow-x:auto;max-width:100%}
+.kn-card.kn-scroll{background:linear-gradient(90deg,#fff 40%,#fff0) 0 0/40px 100% no-repeat local,
+linear-gradient(270deg,#fff 40%,#fff0) 100% 0/40px 100% no-repeat local,
+linear-gradient(90deg,#0003,#0000) 0 0/12px 100% no-repeat scroll,
+linear-gradient(270deg,#0003,#0000) 100% 0/12px 100% no-repeat scroll,#fff}
 .kn-card svg{display:block;margin:0 auto}
 .kn-head,.kn-out figcaption{display:flex;flex-wrap:wrap;gap:.15rem .6rem;align-items:baseline;font-size:.9rem;
 line-height:1.4;font-weight:400;margin:.3rem 0;text-align:left;color:inherit}
@@ -108,6 +112,7 @@ background:#e3ebf6;color:#1d3a63;overflow-wrap:anywhere}
 .kn-table caption{caption-side:top;text-align:left;font-weight:600;color:inherit;padding:.2rem 0}
 .kn-table th,.kn-table td{padding:.2rem .7rem;text-align:left;vertical-align:top;border:0;background:none;
 border-bottom:1px solid rgba(127,127,127,.4)}
+.kn-table tbody th{white-space:nowrap}
 .kn-table .kn-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .kn-explorer .widget-html-content{width:100%;max-width:100%;line-height:1.4}
 .kn-explorer .kn-stack{margin-top:4px}
