@@ -39,7 +39,7 @@ class Provenance:
     def __str__(self) -> str:
         """One line for captions: `model`, or `recorded: Linux 6.18.44, 2026-11-23, git log`."""
         if self.kind == "model":
-            return f"model, of input {self.over}" if self.over else "model"
+            return f"model, input {self.over}" if self.over else "model"
         return f"{self.kind}: {self.kernel}, {self.date}, {self.command}"
 
     def joined(self, other: Provenance) -> Provenance:

@@ -76,6 +76,9 @@ def counterexample(rules: str | Rules = "fifo", longest: int = 10, largest_memor
     Tries every trace of up to `longest` accesses, up to the names of its pages, in every memory of up to
     `largest_memory` pages.
     """
+    for what, value in (("longest", longest), ("largest_memory", largest_memory)):
+        if not steps.is_integer(value) or not 1 <= value <= 10:
+            raise BadInput(f"{what} is {value!r}, expected an integer from 1 to 10")
     for length in range(3, longest + 1):
         for pages in _traces(length):
             for memory in range(1, min(largest_memory, max(pages)) + 1):

@@ -30,6 +30,7 @@ from kernelnotes.refault.rules import (
     Rules,
     State,
     check_memory,
+    is_integer,
     opt,
     rule_set,
     slots_for,
@@ -109,10 +110,10 @@ class Memory:
     ) -> None:
         self.rules = rule_set(rules)
         self.memory = check_memory(memory)
-        self._anon = anon
+        self._anon = frozenset(_pages("anon", anon))
         self._ids: dict[Hashable, int] = {}
         self._labels: list[Hashable] = []
-        self._future = None if trace is None else list(trace)
+        self._future = None if trace is None else _pages("trace", trace)
         if self.rules.step is opt and self._future is None:
             raise BadInput("rules 'opt' looks into the future: expected Memory(..., trace=the accesses to come)")
         slots = slots_for(self.memory + self.rules.choices.active_pages)
@@ -128,6 +129,7 @@ class Memory:
 
     def access(self, page: Hashable) -> Event:
         """Touch `page`, and say what happened.  Raises BadInput for a page that is no integer >= 0 and no string."""
+        page = _page(page)
         if self.rules.step is opt:
             self._check_foretold(page)
         m, number = self._m, self._number(page)
@@ -190,8 +192,6 @@ class Memory:
 
     def _number(self, page: Hashable) -> int:
         if page not in self._ids:
-            if not isinstance(page, str) and (type(page) is not int or page < 0):
-                raise BadInput(f"page {page!r} is a {type(page).__name__}, expected an integer >= 0 or a string")
             self._ids[page] = len(self._labels)
             self._labels.append(page)
             self._m.word.append(ANON if page in self._anon else 0)
@@ -203,6 +203,21 @@ class Memory:
         if now >= len(future) or future[now] != page:
             told = f"page {future[now]!r}" if now < len(future) else "the end"
             raise BadInput(f"access {now} is to page {page!r}, but the trace given to Memory says {told}")
+
+
+def _page(page: Any) -> Hashable:
+    if isinstance(page, str):
+        return page
+    if is_integer(page) and page >= 0:
+        return int(page)
+    raise BadInput(f"page {page!r} is a {type(page).__name__}, expected an integer >= 0 or a string")
+
+
+def _pages(what: str, given: Any) -> list[Hashable]:
+    try:
+        return [_page(page) for page in given]
+    except TypeError as e:
+        raise BadInput(f"{what} is {given!r}, expected a sequence of pages") from e
 
 
 def _on(word: int, which: int) -> bool:

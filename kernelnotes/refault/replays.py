@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from kernelnotes.refault.rules import (
     State,
     Step,
     check_memory,
+    is_integer,
     opt,
     rule_set,
     run,
@@ -139,8 +140,8 @@ def replay(
     memory = check_memory(memory, n)
     if keep not in ("accesses", "counts"):
         raise BadInput(f"keep is {keep!r}, expected 'accesses' or 'counts'")
-    if keep == "accesses" and points < 1:
-        raise BadInput(f"points is {points!r}, expected at least 1")
+    if not is_integer(points) or points < 1:
+        raise BadInput(f"points is {points!r}, expected an integer >= 1")
     m = _state(trace, memory, chosen)
     pages: Any = trace.pages
     distances: Any = np.empty(n if keep == "accesses" else 0, dtype=np.int64)
@@ -211,7 +212,8 @@ def sweep(
     Raises BadInput as `replay` does, before the first replay.
     """
     trace = as_trace(trace)
-    tasks = [(rule_set(name), check_memory(size, len(trace))) for name in rules for size in memory]
+    sizes = [check_memory(size, len(trace)) for size in _listed("memory", memory)]
+    tasks = [(rule_set(name), size) for name in _listed("rules", rules) for size in sizes]
     one = functools.partial(_one_of_sweep, trace)
     results = executor.map(one, tasks) if executor else map(one, tasks)
     shown = tqdm(results, total=len(tasks), desc="sweep", unit="replay", disable=None if progress else True)
@@ -222,6 +224,15 @@ def sweep(
 
 def _model_of(trace: Trace) -> Provenance:
     return MODEL if trace.provenance == MODEL else Provenance("model", over=trace.provenance)
+
+
+def _listed(what: str, given: Any) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise BadInput(f"{what} is {given!r}, expected a sequence")
+    listed = list(given)
+    if not listed:
+        raise BadInput(f"{what} is empty, expected at least one")
+    return listed
 
 
 def _one_of_sweep(trace: Trace, task: tuple[Rules, int]) -> dict[str, Any]:

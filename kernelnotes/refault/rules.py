@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -127,7 +128,7 @@ def two_lists(m: State, rules: Choices, page: int) -> int:
     distance = look_up_shadow(m, word)
     if rules.refault_demotes and 0 <= distance < m.n[LENGTH + ACTIVE] and not word & ANON:
         demote(m)
-    if m.n[LENGTH + INACTIVE] + m.n[LENGTH + ACTIVE] == m.memory:
+    if is_full(m):
         reclaim(m, rules)
     push_newest(m, ACTIVE if word & ANON else INACTIVE, page, word & ANON)
     return distance
@@ -150,6 +151,12 @@ def look_up_shadow(m: State, word: int) -> int:
     m.n[REFAULTS] += 1
     distance: int = m.n[WORKINGSET_TIME] - (word >> ENTRY) & TIME_MASK
     return distance
+
+
+def is_full(m: State) -> bool:
+    """Whether both lists together fill the memory."""
+    full: bool = m.n[LENGTH + INACTIVE] + m.n[LENGTH + ACTIVE] == m.memory
+    return full
 
 
 def demote(m: State) -> None:
@@ -197,7 +204,7 @@ def fifo(m: State, rules: Choices, page: int) -> int:
     if word & RESIDENT:
         return HIT
     distance = look_up_shadow(m, word)
-    if m.n[LENGTH + INACTIVE] == m.memory:
+    if is_full(m):
         evict(m, rules)
     push_newest(m, INACTIVE, page, word & ANON)
     return distance
@@ -211,7 +218,7 @@ def lru(m: State, rules: Choices, page: int) -> int:
         push_newest(m, INACTIVE, page, word & ANON)
         return HIT
     distance = look_up_shadow(m, word)
-    if m.n[LENGTH + INACTIVE] == m.memory:
+    if is_full(m):
         evict(m, rules)
     push_newest(m, INACTIVE, page, word & ANON)
     return distance
@@ -229,7 +236,7 @@ def opt(m: State, rules: Choices, page: int) -> int:
         _sift_up(m, word >> SLOT, page, word & ANON)
         return HIT
     distance = look_up_shadow(m, word)
-    if m.n[LENGTH + INACTIVE] == m.memory:
+    if is_full(m):
         victim = m.ring[0]
         m.word[victim] = (m.n[WORKINGSET_TIME] & TIME_MASK) << ENTRY | m.word[victim] & ANON | SHADOW
         m.n[WORKINGSET_TIME] += 1
@@ -305,7 +312,7 @@ def run_built_in(which: int, m: State, rules: Choices, pages: Any, start: int, s
 BUILT_IN = (two_lists, fixed_lists, fifo, lru, opt)
 OPERATIONS = (
     *(push_newest, take_oldest, remove, _squeeze),
-    *(activate, look_up_shadow, demote, reclaim, evict),
+    *(activate, look_up_shadow, is_full, demote, reclaim, evict),
     *(_place, _sift_up, _sift_down),
 )
 
@@ -327,12 +334,30 @@ class Rules:
     choices: Choices = _DEFAULT
     source: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a choice out of range: reclaim would wait for ever for an inactive share above 100 percent."""
+        for choice, value in self.choices._asdict().items():
+            most = {"inactive_share": 100, "active_pages": MOST_MEMORY}.get(choice, 1)
+            if not is_integer(value) or not 0 <= value <= most:
+                raise BadInput(f"rules {self.name!r}: {choice} is {value!r}, expected an integer from 0 to {most}")
+
     def but(self, name: str, **choices: int) -> Rules:
-        """The same rules under another name, some choices made differently.  Raises BadInput for an unknown choice."""
+        """The same rules under another name, some choices made differently.
+
+        Raises BadInput for an unknown choice, and for one that is out of range.
+        """
         unknown = set(choices) - set(Choices._fields)
         if unknown:
             raise BadInput(f"rules: unknown choice {min(unknown)!r}, expected one of {', '.join(Choices._fields)}")
         return replace(self, name=name, choices=self.choices._replace(**choices))
+
+
+MOST_MEMORY = 2**26  # pages, 256 GiB: twice as many slots just fit into a word
+
+
+def is_integer(value: Any) -> bool:
+    """Whether `value` is an int, or an integer of numpy; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 _ARTICLE = "the article of 2 May 2012; before it, mm/vmscan.c, inactive_file_is_low_global(), v3.3"
@@ -356,19 +381,16 @@ def rule_set(rules: str | Rules) -> Rules:
     """The rule set of that name; raises BadInput, which lists the known names."""
     if isinstance(rules, Rules):
         return rules
-    if rules not in RULES:
+    if not isinstance(rules, str) or rules not in RULES:
         raise BadInput(f"unknown rules {rules!r}, expected one of {', '.join(RULES)}")
     return RULES[rules]
 
 
-MOST_MEMORY = 2**26  # pages, 256 GiB: twice as many slots just fit into a word
-
-
 def check_memory(memory: Any, accesses: int | None = None) -> int:
     """`memory` as a number of pages; raises BadInput unless it is an integer from 1 to the number of accesses."""
-    if isinstance(memory, bool) or not hasattr(memory, "__index__"):
+    if not is_integer(memory):
         raise BadInput(f"memory is {memory!r}, expected a whole number of pages")
-    pages = int(memory.__index__())
+    pages = int(memory)
     if not 1 <= pages <= MOST_MEMORY:
         raise BadInput(f"memory is {pages} pages, expected 1 to {MOST_MEMORY}")
     if accesses is not None and pages > accesses:

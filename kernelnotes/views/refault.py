@@ -218,7 +218,7 @@ def lengths(
                 )
         grid[0, 0].set_ylabel("length (pages)")
         grid[1, 0].set_ylabel("faults so far")
-        grid[0, 0].legend(loc="center left", bbox_to_anchor=(0.0, 0.55))
+        drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     words = [
         f"{title}: {r.faults:,} faults; at the end {r.series['active'].iloc[-1]:,} pages active, "
         f"{r.series['inactive'].iloc[-1]:,} inactive"
@@ -239,7 +239,9 @@ def distances(replay: Replay, caption: str = "") -> Output:
     shown = refaults[:: -(-len(refaults) // most)]
     drawn, axes = figure(height=3.0)
     with style():
-        axes.plot(*zip(*shown, strict=True), ".", color=PALETTE["vermillion"], markersize=3.5, label="R of a refault")
+        axes.plot(
+            *zip(*shown, strict=True), ".", color=PALETTE["vermillion"], markersize=4, zorder=3, label="R of a refault"
+        )
         axes.step(
             replay.series["access"], replay.series["active"], color=PALETTE["blue"], label="length of the active list"
         )

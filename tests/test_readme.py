@@ -1,0 +1,54 @@
+"""What the README promises: its examples run, and its picture is what the package draws."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernelnotes import refault, traces
+from kernelnotes.views import refault as pictures
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PICTURE = ROOT / "book/images/shift.svg"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
+def picture() -> str:
+    """The picture of the README, as the chapter on refault distance draws it."""
+    shift = traces.shift(850, 850, laps=4, passes=8)
+    replays = [refault.replay(shift, 1000, rules) for rules in ("balanced-2012", "proposal-2012")]
+    drawn = pictures.lengths(replays, marks={"shift": 4 * 850}).html
+    svg = re.search(r"<svg.*</svg>", drawn, flags=re.S)
+    assert svg
+    return svg[0].replace("<svg ", '<svg style="background:#fff" ', 1) + "\n"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example_runs_by_itself(example, tmp_path):
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_there_is_an_example_for_running_for_using_and_for_courses():
+    assert len(EXAMPLES) == 3
+    assert "kernelnotes doctor" in README
+
+
+def test_doctor_runs_as_the_readme_says():
+    program = Path(sys.executable).with_name("kernelnotes")
+    done = subprocess.run([program, "doctor"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "numba" in done.stdout
+
+
+def test_picture_is_what_the_package_draws():
+    if os.environ.get("KERNELNOTES_REDRAW"):
+        PICTURE.write_text(picture())
+    assert PICTURE.read_text() == picture(), "draw it anew: KERNELNOTES_REDRAW=1 pytest tests/test_readme.py"
