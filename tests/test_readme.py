@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -24,7 +25,7 @@ def picture() -> str:
     drawn = pictures.lengths(replays, marks={"shift": 4 * 850}).html
     svg = re.search(r"<svg.*</svg>", drawn, flags=re.S)
     assert svg
-    return svg[0].replace("<svg ", '<svg style="background:#fff" ', 1) + "\n"
+    return svg[0].replace('style="', 'style="background:#fff;', 1) + "\n"
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
@@ -51,4 +52,5 @@ def test_doctor_runs_as_the_readme_says():
 def test_picture_is_what_the_package_draws():
     if os.environ.get("KERNELNOTES_REDRAW"):
         PICTURE.write_text(picture())
+    ElementTree.parse(PICTURE)  # raises where a browser would show an error instead
     assert PICTURE.read_text() == picture(), "draw it anew: KERNELNOTES_REDRAW=1 pytest tests/test_readme.py"

@@ -116,9 +116,9 @@ def _squeeze(m: State, which: int) -> int:
 
 
 def two_lists(m: State, rules: Choices, page: int) -> int:
-    """One access under the rules of the article.  Points M2, M3, M5 and M8 to M11.
+    """One access under the rules of the article, M2 to M11.
 
-    Hits on the active list move nothing, as in the kernel, where they only set a bit.
+    A hit on the active list moves nothing; the kernel only sets a bit.
     """
     word = m.word[page]
     if word & RESIDENT:
@@ -126,16 +126,18 @@ def two_lists(m: State, rules: Choices, page: int) -> int:
             activate(m, rules, page)
         return HIT
     distance = look_up_shadow(m, word)
-    if rules.refault_demotes and 0 <= distance < m.n[LENGTH + ACTIVE] and not word & ANON:
+    asks = rules.refault_demotes and not word & ANON
+    if asks and 0 <= distance < m.n[LENGTH + ACTIVE]:
         demote(m)
     if is_full(m):
         reclaim(m, rules)
-    push_newest(m, ACTIVE if word & ANON else INACTIVE, page, word & ANON)
+    starts_on = ACTIVE if word & ANON else INACTIVE
+    push_newest(m, starts_on, page, word & ANON)
     return distance
 
 
 def activate(m: State, rules: Choices, page: int) -> None:
-    """A page on the inactive list was referenced; if it had been demoted, and so unmapped, that took a soft fault."""
+    """An inactive page was referenced; if unmapped, by a soft fault."""
     m.n[SOFT_FAULTS] += m.word[page] & UNMAPPED != 0
     m.n[ACTIVATIONS] += 1
     m.n[WORKINGSET_TIME] += rules.activation_ticks
@@ -168,13 +170,14 @@ def demote(m: State) -> None:
 
 def reclaim(m: State, rules: Choices) -> None:
     """Make room for one page: bring the lists into balance, then evict."""
-    while m.n[LENGTH + INACTIVE] == 0 or m.n[LENGTH + INACTIVE] * 100 < rules.inactive_share * m.memory:
+    wanted = max(1, (rules.inactive_share * m.memory + 99) // 100)
+    while m.n[LENGTH + INACTIVE] < wanted:
         demote(m)
     evict(m, rules)
 
 
 def evict(m: State, rules: Choices) -> None:
-    """Evict the oldest inactive page and leave a shadow entry, the time, in its place."""
+    """Evict the oldest inactive page; its shadow entry is the time."""
     page = take_oldest(m, INACTIVE)
     entry = m.n[WORKINGSET_TIME] + rules.entry_after_tick & TIME_MASK
     m.word[page] = entry << ENTRY | m.word[page] & ANON | SHADOW

@@ -207,12 +207,14 @@ def lengths(
             for axes in (above, below):
                 _thousands(axes.yaxis)
                 _thousands(axes.xaxis)
-                axes.set_ylim(bottom=0)
                 axes.tick_params(axis="x", labelrotation=30)
                 for access in (marks or {}).values():
                     axes.axvline(access, color=GREY, linewidth=1, linestyle=":")
+            alike = replays if same else [replay]  # panels that share an axis
+            top = 1.06 * max(int(r.series[["active", "inactive"]].max().max()) for r in alike)
+            above.set_ylim(0, top)
+            below.set_ylim(0, 1.06 * max(r.faults for r in alike))
             for label, access in (marks or {}).items():
-                top = above.get_ylim()[1]
                 above.annotate(
                     label, (access, top), xytext=(3, -2), textcoords="offset points", va="top", color=GREY, size=9.5
                 )
