@@ -82,14 +82,14 @@ class Event:
 
 
 class _Watched(list[int]):
-    """The words of a State, noting what each written word was before the step."""
+    """The words of a State, noting each write of a step: the page, its word before, its word after."""
 
     def __init__(self, words: Sequence[int] = ()) -> None:
         super().__init__(words)
-        self.before: dict[int, int] = {}
+        self.writes: list[tuple[int, int, int]] = []
 
     def __setitem__(self, page: Any, word: Any) -> None:
-        self.before.setdefault(page, self[page])
+        self.writes.append((page, self[page], word))
         super().__setitem__(page, word)
 
 
@@ -133,10 +133,10 @@ class Memory:
         if self.rules.step is opt:
             self._check_foretold(page)
         m, number = self._m, self._number(page)
-        m.word.before.clear()
+        m.word.writes.clear()
         soft_faults = m.n[SOFT_FAULTS]
         distance = self.rules.step(m, self.rules.choices, number)
-        moves = [(self._labels[p], old, m.word[p]) for p, old in m.word.before.items()]
+        moves = [(self._labels[p], old, new) for p, old, new in m.word.writes]
         return Event(
             page=page,
             distance=distance,
