@@ -1,0 +1,22 @@
+"""The benchmarks run, at a size at which their ratios mean nothing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def test_replay_is_measured_against_libcachesim():
+    small = ["--accesses", "20000", "--pages", "2000", "--turns", "1"]
+    ran = subprocess.run([sys.executable, BENCHMARKS / "replay.py", *small], capture_output=True, text=True)
+    assert ran.returncode in (0, 1), ran.stderr  # 1: too slow, which a busy machine can be
+    rows = re.findall(r"^(.+?) +[\d.]+ ns +[\d.]+ M accesses/s  miss ratio ([\d.]+) *(?:([\d.]+)x)?", ran.stdout, re.M)
+    miss_ratios = {side: float(miss_ratio) for side, miss_ratio, _ in rows}
+    ratios = {side: float(ratio) for side, _, ratio in rows if ratio}
+    assert set(ratios) == {"lru", "balanced-2012", "proposal-2012", "fifo"}
+    assert min(ratios.values()) > 0
+    peers = {miss_ratios[side] for side in miss_ratios if side.startswith("libcachesim LRU, hashpower")}
+    assert peers == {miss_ratios["lru"]}
+    assert re.search(r"LRU miss counts equal: True; wanted ratios missed: ", ran.stdout)
