@@ -299,7 +299,7 @@ def test_palette_colours_stand_out_from_each_other_and_ink_from_paper() -> None:
         linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for text in (views.INK, views.GREY):
+    for text in (views.INK, views.GREY, views.STRONG):
         assert 1.05 / (luminance(text) + 0.05) > 4.5
     assert all(one != other for one, other in pairwise(views.PALETTE.values()))
 

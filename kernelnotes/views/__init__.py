@@ -6,13 +6,14 @@ own code into a page; `figure`, `style` and `PALETTE` make pictures that belong 
 
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
 from kernelnotes.views.output import Output, mark, note, show, source, table
-from kernelnotes.views.style import GREY, INK, PALETTE, RULE, figure, style
+from kernelnotes.views.style import GREY, INK, PALETTE, RULE, STRONG, figure, style
 
 __all__ = [
     "GREY",
     "INK",
     "PALETTE",
     "RULE",
+    "STRONG",
     "Explorer",
     "Frame",
     "Output",

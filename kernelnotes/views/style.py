@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, GREY, RULE, PAPER = "#1b1f24", "#57606a", "#d0d7de", "#ffffff"
+INK, GREY, RULE = "#1b1f24", "#57606a", "#d0d7de"
+STRONG = "#b34700"  # vermillion for text: the palette's own is too light on white to be read
 
 # Okabe and Ito (2008), yellow and orange last: they are for areas and marks, too light for thin lines or text on white.
 PALETTE = {

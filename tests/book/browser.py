@@ -61,6 +61,22 @@ class Visit:
     page: Page
     problems: list[str] = field(default_factory=list)
     thebe: int = 0
+    asked: int = 0
+    open: set[str] = field(default_factory=set)  # requests that have no answer yet
+
+    def settle(self) -> None:
+        """Wait until every request is answered and no new one comes for a moment."""
+        quiet, before = 0, -1
+        for _ in range(100):
+            self.page.wait_for_timeout(100)
+            quiet, before = (quiet + 1 if not self.open and before == self.asked else 0), self.asked
+            if quiet == 2:
+                return
+        self.problems += [f"no answer for {url}" for url in sorted(self.open)]
+
+    def ask(self, url: str) -> None:
+        self.asked += 1
+        self.open.add(url)
 
     def error(self, message: str) -> None:
         if message == THEBE:
@@ -93,6 +109,9 @@ def visit(
             request.abort()
 
     context.route("**/*", route)
+    seen.page.on("request", lambda request: seen.ask(request.url))
+    for ended in ("requestfinished", "requestfailed"):
+        seen.page.on(ended, lambda request: seen.open.discard(request.url))  # type: ignore[call-overload]
     seen.page.on("pageerror", lambda error: seen.error(error.message))
     seen.page.on("requestfailed", lambda r: seen.problems.append(f"request failed: {r.url} ({r.failure})"))
     seen.page.on("response", lambda r: r.status >= 400 and seen.problems.append(f"{r.status} for {r.url}"))
@@ -101,7 +120,7 @@ def visit(
         if script and until != "loaded":
             wait(lambda: seen.page.evaluate(READY), 8) or seen.problems.append("the explorers do not appear")
         if script and until == "idle":
-            seen.page.wait_for_load_state("networkidle")
+            seen.settle()
         yield seen
     finally:
         context.close()
@@ -206,6 +225,14 @@ def move_everything(page: Page) -> tuple[list[str], list[str]]:
         kinds = [f"{axis.kind} {axis.name} ({axis.count})" for axis in axes] + ["play"] * len(plays)
         moved.append(f"{title}: {', '.join(kinds)}")
     return problems, moved
+
+
+def put_all_last(page: Page) -> None:
+    """Every control of the page at its last position, where pictures are fullest."""
+    for explorer in page.query_selector_all(".kn-explorer"):
+        for axis in controls(page, explorer):
+            axis.put(axis.count - 1)
+        _disagrees(explorer)
 
 
 def _disagrees(explorer: ElementHandle) -> str:
@@ -360,7 +387,7 @@ def narrow(page: Page) -> list[str]:
 
 def contrast(page: Page) -> list[str]:
     """Text in pictures that does not stand out from what lies behind it."""
-    return list(page.evaluate(CONTRAST))
+    return list(dict.fromkeys(page.evaluate(CONTRAST)))
 
 
 def accessibility(page: Page, axe: Path) -> list[str]:

@@ -27,11 +27,13 @@ def look_at(seen: browsing.Visit, explorers: int) -> tuple[Findings, list[str]]:
     found["controls"], moved = browsing.move_everything(page)
     if len(moved) != explorers:
         found["controls"].append(f"{len(moved)} explorers show, {explorers} were written")
+    start = browsing.contrast(page)
+    browsing.put_all_last(page)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         browsing.wait(lambda scheme=scheme: browsing.theme(page) == scheme)
         found[scheme] = [] if browsing.theme(page) == scheme else [f"the page stays {browsing.theme(page)}"]
-        found[scheme] += browsing.contrast(page) + browsing.accessibility(page, AXE)
+        found[scheme] += start + browsing.contrast(page) + browsing.accessibility(page, AXE)
     page.set_viewport_size({"width": 390, "height": 844})
     found["narrow"] = browsing.narrow(page)
     page.emulate_media(media="print")
