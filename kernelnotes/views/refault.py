@@ -21,7 +21,7 @@ from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.refault import Event, Memory, Replay, Rules, rule_set
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
 from kernelnotes.views.output import Output, show
-from kernelnotes.views.style import GREY, INK, PALETTE, WIDTH, figure, style
+from kernelnotes.views.style import GREY, INK, PALETTE, STRONG, WIDTH, figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +123,7 @@ def draw_moment(
     _write_trace(axes, pages, done, max(slots, 9))
     words = str(moment.event) if moment.event else "nothing accessed yet"
     axes.text(-2.6, 3.95, "\n".join(textwrap.wrap(words, 78)), va="top", weight="bold", color=INK)
-    axes.text(0.07, 3.02, "newest \N{RIGHTWARDS ARROW} oldest; dashed: unmapped", va="center", color=GREY, size=9.5)
+    axes.text(0.07, 3.12, "newest \N{RIGHTWARDS ARROW} oldest; dashed: unmapped", va="center", color=GREY, size=9.5)
     touched = {moment.event.page} if moment.event else set()
     moved = set(moment.event.activated + moment.event.demoted) if moment.event else set()
     contents = {"active": (2.0, moment.active, ACTIVE_FILL), "inactive": (0.7, moment.inactive, INACTIVE_FILL)}
@@ -148,7 +148,7 @@ def _write_trace(axes: Axes, pages: Sequence[Hashable], done: int, width: float)
     axes.text(-2.6, 4.75, "accesses", va="center", color=GREY)
     for k, page in enumerate(pages):
         now = k == done - 1
-        colour = PALETTE["vermillion"] if now else INK if k < done else "#8c959f"
+        colour = STRONG if now else INK if k < done else GREY
         axes.text(
             k * step + 0.2, 4.75, str(page), ha="center", va="center", color=colour, weight="bold" if now else "normal"
         )
