@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
+import random
 import re
 import subprocess
 import sys
@@ -45,7 +46,19 @@ LISTS = (*TWO_LISTS, "fifo", "lru")
 ANY = (*RULES.values(), fixed_lists(), fixed_lists(0), fixed_lists(2))
 by_name = pytest.mark.parametrize("rules", ANY, ids=lambda rules: rules.name)
 
-page_lists = st.integers(2, 12).flatmap(lambda pages: st.lists(st.integers(0, pages - 1), min_size=1, max_size=200))
+
+def a_busy_program(pages, length, seed):
+    """Some pages more often than others, so that there are activations, refaults and demotions in any memory."""
+    return random.Random(seed).choices(range(pages), [1 / (1 + page) for page in range(pages)], k=length)
+
+
+# Lists shrink to small examples, but are mostly short; the others are as long as they say.
+page_lists = st.integers(2, 12).flatmap(
+    lambda pages: (
+        st.lists(st.integers(0, pages - 1), min_size=1, max_size=60)
+        | st.builds(a_busy_program, st.just(pages), st.integers(50, 200), st.integers(0, 2**32))
+    )
+)
 memories = st.integers(1, 10)
 shares = st.sampled_from((0, 1, 20, 33, 50, 67, 99, 100)) | st.integers(0, 100)
 
