@@ -39,6 +39,15 @@ class Trace:
     name: str = "trace"
     provenance: Provenance = field(default=MODEL)
 
+    def __post_init__(self) -> None:
+        """Refuse ids that are no index into `labels`: compiled replays would read and write beyond their arrays."""
+        if self.pages.dtype != np.int32 or self.pages.ndim != 1 or len(self.pages) == 0:
+            raise BadInput(f"{self.name}: expected a flat int32 array of page ids; Trace.of makes one")
+        if len(self.anon) != len(self.labels) or self.pages.min() < 0 or self.pages.max() >= len(self.labels):
+            raise BadInput(
+                f"{self.name}: expected ids below {len(self.labels)}, the number of labels, and as many anon"
+            )
+
     @classmethod
     def of(cls, pages: Any, name: str = "trace", anon: Iterable[Any] = (), provenance: Provenance = MODEL) -> Trace:
         """A Trace from any sequence of page names: integers >= 0, or strings.

@@ -227,6 +227,19 @@ def test_what_is_no_trace_is_refused_by_name(pages, said):
         traces.cyclic(2, 2) + pages
 
 
+def test_ids_beyond_the_labels_are_refused_when_a_trace_is_put_together_by_hand():
+    parts = {"labels": np.array([7, 8]), "anon": np.zeros(2, dtype=bool), "name": "by hand"}
+    assert named(Trace(pages=np.array([0, 1, 0], dtype=np.int32), **parts)) == [7, 8, 7]
+    for ids in ([0, 2], [-1, 0], [2**30]):
+        with pytest.raises(BadInput, match="by hand: expected ids below 2"):
+            Trace(pages=np.array(ids, dtype=np.int32), **parts)
+    for ids in (np.array([0, 1]), np.zeros((1, 1), dtype=np.int32), np.zeros(0, dtype=np.int32)):
+        with pytest.raises(BadInput, match="by hand: expected a flat int32 array"):
+            Trace(pages=ids, **parts)
+    with pytest.raises(BadInput, match="as many anon"):
+        Trace(pages=np.array([0], dtype=np.int32), **parts | {"anon": np.zeros(1, dtype=bool)})
+
+
 @pytest.mark.parametrize(
     ("anon", "said"),
     [
