@@ -338,6 +338,16 @@ def test_rules_of_ones_own_replay_compiled_and_interpreted(step):
             assert compiled.faults == mru_faults(trace.pages.tolist(), 30)
 
 
+def takes_what_is_not_there(m, rules, page):
+    """A rule with a mistake."""
+    return take_oldest(m, ACTIVE)
+
+
+def test_a_rule_that_takes_from_an_empty_list_fails_instead_of_hanging(both_ways):
+    with pytest.raises(IndexError, match="take_oldest: the list is empty"):
+        refault.replay(traces.cyclic(10, 2), 3, refault.Rules("mistaken", takes_what_is_not_there))
+
+
 def test_mru_is_as_good_as_knowing_the_future_on_a_loop():
     trace = traces.cyclic(pages=50, laps=9)
     assert refault.replay(trace, 20, refault.Rules("mru", mru)).faults == refault.replay(trace, 20, "opt").faults

@@ -1,6 +1,6 @@
 """The state of a memory, the operations on its lists, and the rules: the code that chapters show and replays run.
 
-Everything here is integers in flat arrays or lists and needs nothing but Python; `_compile` makes machine code of it.
+Everything here is integers in flat arrays or lists and needs nothing but Python; `compiled.py` makes it machine code.
 What is compiled stays in this one file: numba keeps its result on disk and asks only this file whether it is stale.
 """
 
@@ -81,7 +81,9 @@ def push_newest(m: State, which: int, page: int, flags: int) -> None:
 
 
 def take_oldest(m: State, which: int) -> int:
-    """Take the page at the oldest end off list `which`, which must not be empty."""
+    """Take the page at the oldest end off list `which`; IndexError if the list is empty."""
+    if m.n[LENGTH + which] == 0:
+        raise IndexError("take_oldest: the list is empty")
     base, slot = which * (m.mask + 1), m.n[OLDEST + which]
     while m.ring[base + (slot & m.mask)] == EMPTY:
         slot += 1
