@@ -4,6 +4,9 @@ Both sides count misses only.  libcachesim reads its fastest format, oracleGener
 each hash table size in HASHPOWERS; the best one counts.  The sides take turns, and each is judged by its fastest turn,
 because other work on the machine only ever makes a turn slower.  The miss counts of the two LRUs must be equal.
 
+Not equal: libcachesim reads 24-byte records and hashes 64-bit ids within its time; ours gets dense 32-bit ids, and
+making them dense, once per trace, is not timed.
+
     python benchmarks/replay.py [--accesses N] [--pages N] [--turns N]
 """
 

@@ -1,6 +1,6 @@
 """kernelnotes: three kernel mechanisms of May 2012, to run, measure and take apart.
 
-    traces      page-access traces: generators, readers, writers
+    traces      page-access traces: generators
     refault     the active and the inactive list, shadow entries, refault distance; replay
     provenance  live, recorded or model: carried by every result
     recordings  what a real kernel did, with kernel, command and date

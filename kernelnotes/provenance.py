@@ -43,17 +43,28 @@ class Provenance:
         return f"{self.kind}: {self.kernel}, {self.date}, {self.command}"
 
     def joined(self, other: Provenance) -> Provenance:
-        """The origin of a result that comes from two sources of one kind, e.g. a figure of two recordings."""
+        """The origin of what was made of two sources, e.g. a figure of two recordings.
+
+        Of a model and something recorded or live comes a model over that.
+        """
+        if self == other:
+            return self
         if self.kind != other.kind:
-            raise BadInput(f"provenance: a result cannot be both {self.kind} and {other.kind}")
+            return _model_over(self).joined(_model_over(other))
         if self.over and other.over:
             return Provenance(self.kind, over=self.over.joined(other.over))
         if self.over or other.over:
             return self if self.over else other
         parts = [getattr(self, name) for name in ("kernel", "command", "date")]
         others = [getattr(other, name) for name in ("kernel", "command", "date")]
-        kernel, command, date = (a if a == b else f"{a} and {b}" for a, b in zip(parts, others, strict=True))
+        kernel, command, date = (
+            a if b in a.split(" and ") else f"{a} and {b}" for a, b in zip(parts, others, strict=True)
+        )
         return Provenance(self.kind, kernel, command, date)
+
+
+def _model_over(source: Provenance) -> Provenance:
+    return source if source.kind == "model" else Provenance("model", over=source)
 
 
 MODEL = Provenance("model")

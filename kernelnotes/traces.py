@@ -9,7 +9,7 @@ Left out on purpose: when an access happened, whether it wrote, how many bytes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -60,10 +60,10 @@ class Trace:
         if len(distinct) > MOST_PAGES:
             raise BadInput(f"{name}: {len(distinct)} distinct pages, expected at most {MOST_PAGES}")
         names = np.asarray(distinct)
-        anonymous = _anonymous(anon, name)
-        is_anon = np.isin(names, anonymous) if anonymous else np.zeros(len(names), dtype=np.bool_)
-        if is_anon.sum() != len(set(anonymous)):
-            absent = sorted(set(anonymous) - set(names.tolist()), key=str)
+        anonymous = set(_anonymous(anon, name))
+        is_anon = np.fromiter((page in anonymous for page in names.tolist()), dtype=np.bool_, count=len(names))
+        if is_anon.sum() != len(anonymous):
+            absent = sorted(anonymous - set(names.tolist()), key=str)
             raise BadInput(f"{name}: anonymous page {absent[0]!r} does not occur in the trace")
         return cls(pages=ids.astype(np.int32), labels=names, anon=is_anon, name=name, provenance=provenance)
 
@@ -76,6 +76,10 @@ class Trace:
         """Number of distinct pages, the footprint."""
         return len(self.labels)
 
+    def __iter__(self) -> Iterator[Any]:
+        """The label of each access, in order: a trace may stand wherever a sequence of pages may."""
+        return iter(self.labels[self.pages].tolist())
+
     def __repr__(self) -> str:
         """Name and size; never the accesses."""
         return f"<Trace {self.name}: {len(self):,} accesses to {self.unique:,} pages ({self.provenance})>"
@@ -85,7 +89,8 @@ class Trace:
         other = as_trace(after)
         both = np.concatenate([self.labels[self.pages], other.labels[other.pages]])
         anon = [*self.labels[self.anon].tolist(), *other.labels[other.anon].tolist()]
-        return Trace.of(both, f"{self.name}, then {other.name}", anon, self.provenance)
+        origin = self.provenance.joined(other.provenance)
+        return Trace.of(both, f"{self.name}, then {other.name}", anon, origin)
 
     def renamed(self, name: str) -> Trace:
         """The same accesses under another name."""
@@ -178,9 +183,9 @@ def cyclic(pages: int, laps: int) -> Trace:
 def zipf(pages: int, n: int, s: float = 1.0, seed: int = 0) -> Trace:
     """`n` independent accesses; the k-th most popular of `pages` pages has a chance proportional to 1 / k**s.
 
-    Which page has which rank is random.  s = 1 is close to many file servers and web caches; s = 0 is uniform.
+    Which page has which rank is random; s = 0 is uniform.
     """
-    return Trace.of(_zipf(pages, n, s, _random(seed)), f"zipf({pages} pages, s={s:g}, seed {seed})")
+    return Trace.of(_zipf(pages, n, s, _random(seed)), f"zipf({pages} pages, {n} accesses, s={s:g}, seed {seed})")
 
 
 def _zipf(pages: int, n: int, s: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import Reference
 
-from kernelnotes import traces
+from kernelnotes import refault, traces
 from kernelnotes.errors import BadInput
 from kernelnotes.refault import RULES, check_claim, counterexample
-from kernelnotes.refault.claims import fixed_lists
+from kernelnotes.refault.claims import OUTCOMES, fixed_lists
 
 page_lists = st.integers(2, 10).flatmap(lambda pages: st.lists(st.integers(0, pages - 1), min_size=1, max_size=80))
 memories = st.integers(1, 5)
@@ -150,3 +150,35 @@ def test_bad_input_is_named():
         said = re.escape(f"is {wrong!r}, expected an integer from 1 to 10")
         refused(f"longest {said}", lambda wrong=wrong: counterexample(longest=wrong))
         refused(f"largest_memory {said}", lambda wrong=wrong: counterexample(largest_memory=wrong))
+
+
+def demoted_by_hand(pages, memory):
+    """What became of the pages that refaults demoted, told from the events and the lists alone."""
+    m, trials, told = refault.Memory(memory, "proposal-2012"), [], []
+    for page in pages:
+        active = len(m.active)
+        event = m.access(page)
+        for trial in trials:
+            if trial["page"] in event.activated and trial["now"] == "still inactive":
+                trial["now"] = "reactivated"
+            elif trial["page"] == page and trial["now"] == "evicted for good":
+                trial["now"] = "evicted, read in again"
+        if event.refault and event.distance < active:
+            trials.append({"page": event.demoted[0], "now": "still inactive"})
+        for trial in trials:
+            if trial["page"] in event.evicted and trial["now"] == "still inactive":
+                trial["now"] = "evicted for good"
+        told = [trial["now"] for trial in trials]
+    return {outcome: told.count(outcome) for outcome in OUTCOMES}
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=120), st.integers(1, 7))
+def test_each_page_that_a_refault_demoted_has_one_outcome(pages, memory):
+    assert refault.demotion_outcomes(pages, memory).to_dict() == demoted_by_hand(pages, memory)
+
+
+def test_both_outcomes_of_the_article_occur():
+    still_needed = refault.demotion_outcomes(traces.mix(400, 4000, 40_000, seed=1), 1000)
+    shifted = refault.demotion_outcomes(traces.shift(850, 850), 1000)
+    assert still_needed["reactivated"] > 0
+    assert shifted.to_dict() == dict(zip(OUTCOMES, (0, 350, 0, 150), strict=True))

@@ -49,6 +49,14 @@ def test_doctor_runs_as_the_readme_says():
     assert "numba" in done.stdout
 
 
+def test_reading_opens_the_page_that_the_build_makes():
+    assert "python3 -m webbrowser _build/html/index.html" in README
+    command = [sys.executable, "-m", "webbrowser", "_build/html/index.html"]
+    done = subprocess.run(command, env=os.environ | {"BROWSER": "echo %s"}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "_build/html/index.html" in done.stdout
+
+
 def test_picture_is_what_the_package_draws():
     if os.environ.get("KERNELNOTES_REDRAW"):
         PICTURE.write_text(picture())

@@ -338,6 +338,48 @@ def test_rules_of_ones_own_replay_compiled_and_interpreted(step):
             assert compiled.faults == mru_faults(trace.pages.tolist(), 30)
 
 
+def forgets_to_evict(m, rules, page):
+    """A rule with a mistake."""
+    if m.word[page] & RESIDENT:
+        return HIT
+    push_newest(m, INACTIVE, page, 0)
+    return COLD
+
+
+def forgets_to_answer(m, rules, page):
+    """A rule with a mistake."""
+    look_up_shadow(m, m.word[page])
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (forgets_to_evict, "'mistaken': .* pages are in a memory of 2, expected the step function to evict"),
+        (forgets_to_answer, "forgets_to_answer.. cannot be compiled|step returned None|interpret"),
+    ],
+)
+def test_a_rule_with_a_mistake_is_refused_by_name(step, said):
+    mistaken = refault.Rules("mistaken", step)
+    with pytest.raises(BadInput, match=said):
+        refault.replay(list(range(100)) * 2, 2, mistaken)
+    with pytest.raises(BadInput, match=said):
+        refault.Memory(2, mistaken).run("ABCDE")
+
+
+def test_rules_must_be_a_function_and_choices():
+    for step, choices in ((5, refault.Choices()), (refault.lru, {"a": 1})):
+        with pytest.raises(BadInput, match="expected a step function and Choices"):
+            refault.Rules("mistaken", step, choices)
+
+
+def test_a_trace_may_stand_wherever_pages_may():
+    loop = traces.cyclic(3, 2)
+    assert refault.Memory(2, "lru").run(loop) == refault.Memory(2, "lru").run([0, 1, 2, 0, 1, 2])
+    assert [e.distance for e in refault.Memory(2, "opt", trace=loop).run(loop)] == refault.replay(
+        loop, 2, "opt"
+    ).distances.tolist()
+
+
 def takes_what_is_not_there(m, rules, page):
     """A rule with a mistake."""
     return take_oldest(m, ACTIVE)

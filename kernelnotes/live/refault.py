@@ -70,13 +70,11 @@ def record(
     evicted for this one.  `buffer_mb` is the size of each kernel buffer, two per processor; when one is full further
     events are lost and `Recording.lost` says how many.
 
-    Raises Unavailable, with the remedy, where this machine cannot do it, CallFailed when the command fails.  However it
+    Raises BadInput for arguments that are none, Unavailable, with the remedy, where this machine cannot do it, and
+    CallFailed when the command fails.  However it
     ends, Ctrl-C and SIGTERM included, the command and its children are ended and cgroup and tracing instances removed.
     """
-    if not command:
-        raise BadInput("record: the command is empty")
-    if memory < 64:
-        raise BadInput(f"record: memory is {memory} pages, no program runs in less than 64")
+    _check(command, memory, directory, cold)
     with (
         _Signals() as signals,
         tracefs() as root,
@@ -100,6 +98,20 @@ def record(
         with signals.allowed():
             events, lost = _merge(accesses, moves, cgroup_id), accesses.lost() + moves.lost()
     return _recording(events, Path(directory), memory, shlex.join(command), lost, counters)
+
+
+def _check(command: Any, memory: Any, directory: Any, cold: Any) -> None:
+    for what, value in (("the command", command), ("cold", cold)):
+        if isinstance(value, (str, bytes, os.PathLike)):
+            raise BadInput(f"record: {what} is {value!r}, expected a list")
+    if not command:
+        raise BadInput("record: the command is empty")
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise BadInput(f"record: memory is {memory!r}, expected a whole number of pages")
+    if memory < 64:
+        raise BadInput(f"record: memory is {memory} pages, no program runs in less than 64")
+    if not Path(directory).is_dir():
+        raise BadInput(f"record: {directory} is no directory")
 
 
 # ---- the program ----

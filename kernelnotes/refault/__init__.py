@@ -25,8 +25,10 @@ A **rule set** is a step function, which handles one access, and a row of choice
 same step function serves `Memory`, one access at a time on plain lists, and `replay`, where numba compiles it if
 it is installed.
 
-Left out on purpose: the kernel's batches of 32 pages, its separate lists for anonymous and file pages, zones and
-cgroups, dirty pages, readahead, and the delayed statistics that today's kernel decides on.
+Left out on purpose: the kernel's batches of 32 pages, its separate lists for anonymous and file pages, PG_referenced,
+zones and cgroups, dirty pages, readahead, and the delayed statistics that today's kernel decides on.  `proposal-2012`
+is the proposal as the article tells it; the patches count credits, which an activation cancels and reclaim spends up
+to 32 at a time, ignore R = 0, and replace the rule of one half by the square root of 10 times the gigabytes.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,7 @@ from kernelnotes.refault.rules import (
     Rules,
     State,
     activate,
+    activate_refault,
     demote,
     evict,
     fifo,
@@ -64,7 +67,7 @@ from kernelnotes.refault.rules import (
 )
 
 if TYPE_CHECKING:
-    from kernelnotes.refault.claims import check_claim, counterexample
+    from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
     from kernelnotes.refault.replays import Replay, have_numba, next_uses, replay, sweep
 
 __all__ = [
@@ -86,9 +89,11 @@ __all__ = [
     "Rules",
     "State",
     "activate",
+    "activate_refault",
     "check_claim",
     "counterexample",
     "demote",
+    "demotion_outcomes",
     "evict",
     "fifo",
     "have_numba",
@@ -114,7 +119,7 @@ def __getattr__(name: str) -> Any:
         from kernelnotes.refault import replays
 
         return getattr(replays, name)
-    if name in ("check_claim", "counterexample"):
+    if name in ("check_claim", "counterexample", "demotion_outcomes"):
         from kernelnotes.refault import claims
 
         return getattr(claims, name)

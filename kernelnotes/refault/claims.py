@@ -12,18 +12,19 @@ holds whatever the shorter one holds.  It fails where activated pages come back 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from kernelnotes.errors import BadInput
 from kernelnotes.refault import rules as steps
+from kernelnotes.refault.memory import Memory
 from kernelnotes.refault.replays import replay
 from kernelnotes.refault.rules import Choices, Rules, rule_set
 from kernelnotes.traces import Trace, TraceLike, as_trace
 
-ALWAYS = 2**20  # more active pages than any trace here has
+ALWAYS = 2**16  # active pages; `check_claim` refuses traces with more distinct ones
 
 
 def fixed_lists(active_pages: int = ALWAYS) -> Rules:
@@ -48,6 +49,10 @@ def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> p
     if rules.step not in (steps.fixed_lists, steps.fifo, steps.lru):
         raise BadInput(
             f"rules {rules.name!r}: expected 'fifo', 'lru' or fixed_lists(), where the list has a fixed length"
+        )
+    if rules.choices.active_pages == ALWAYS < trace.unique:
+        raise BadInput(
+            f"{trace.name}: {trace.unique} distinct pages, expected at most {ALWAYS} to stay active for ever"
         )
     distances = replay(trace, memory, rules).distances
     refaults = np.flatnonzero(distances >= 0)
@@ -99,3 +104,35 @@ def _traces(length: int) -> Iterator[list[int]]:
             yield from extend([*pages, page], max(used, page + 1))
 
     return extend([], 0)
+
+
+OUTCOMES = ("reactivated", "evicted for good", "evicted, read in again", "still inactive")
+
+
+def demotion_outcomes(trace: TraceLike, memory: int, rules: str | Rules = "proposal-2012") -> pd.Series[int]:
+    """What became of each page that a refault moved down from the active list (point M12).
+
+    Counts by outcome: it was reactivated by a soft fault; or evicted, and either not used again or read in again later;
+    or the trace ended while it was on the inactive list.  Demotions that only balance the lists are not counted.
+    Steps through the trace one access at a time, at some 1e5 accesses per second.
+    """
+    trace, m = as_trace(trace), Memory(memory, rules)
+    on_trial: set[Hashable] = set()
+    evicted: set[Hashable] = set()
+    counts = dict.fromkeys(OUTCOMES, 0)
+    for page in trace:
+        active = m.active_length
+        event = m.access(page)
+        if event.refault and page in evicted:
+            evicted.remove(page)
+            counts["evicted, read in again"] += 1
+        for gone in on_trial.intersection(event.activated):
+            on_trial.remove(gone)
+            counts["reactivated"] += 1
+        if event.refault and event.distance < active:
+            on_trial.add(event.demoted[0])
+        for gone in on_trial.intersection(event.evicted):
+            on_trial.remove(gone)
+            evicted.add(gone)
+    counts["evicted for good"], counts["still inactive"] = len(evicted), len(on_trial)
+    return pd.Series(counts, name="demotions")

@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload, register_jitable
 
+from kernelnotes.errors import BadInput
 from kernelnotes.refault import rules
 
 _OPTIONS: dict[str, Any] = {"_nrt": False}
@@ -45,14 +46,30 @@ _prefetch = intrinsic(lambda typing_context, array, index: (types.void(array, in
 
 @functools.cache
 def built_in() -> Callable[..., None]:
-    """`rules.run_built_in`, compiled; numba keeps it on disk beside rules.py."""
+    """`rules.run_built_in`, compiled; numba keeps it on disk beside rules.py, where it may write there."""
     _register()
-    compiled: Callable[..., None] = numba.njit(cache=True, **_OPTIONS)(rules.run_built_in)
+    try:
+        compiled: Callable[..., None] = numba.njit(cache=True, **_OPTIONS)(rules.run_built_in)
+    except RuntimeError:  # there is no folder that numba could write to
+        compiled = numba.njit(**_OPTIONS)(rules.run_built_in)
     return compiled
 
 
 def custom(step: Callable[..., Any]) -> Callable[..., None]:
-    """`rules.run` for somebody else's step function, which may call every operation of rules.py; compiled anew."""
+    """`rules.run` for somebody else's step function, which may call every operation of rules.py; compiled anew.
+
+    Calling it raises BadInput for a step function that cannot be compiled.
+    """
     _register()
     loop = numba.njit(**_OPTIONS)(rules.run)
-    return functools.partial(loop, numba.njit(forceinline=True, **_OPTIONS)(step))
+    compiled = numba.njit(forceinline=True, **_OPTIONS)(step)
+
+    def run_custom(*arguments: Any) -> None:
+        try:
+            loop(compiled, *arguments)
+        except numba.core.errors.NumbaError as e:
+            why = " ".join(line.strip() for line in str(e).splitlines() if line.strip())[:400]
+            name = getattr(step, "__name__", repr(step))
+            raise BadInput(f"rules: {name}() cannot be compiled, expected it to return an integer; numba: {why}") from e
+
+    return run_custom

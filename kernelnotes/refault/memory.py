@@ -29,6 +29,7 @@ from kernelnotes.refault.rules import (
     WORKINGSET_TIME,
     Rules,
     State,
+    check_lengths,
     check_memory,
     is_integer,
     opt,
@@ -136,6 +137,11 @@ class Memory:
         m.word.writes.clear()
         soft_faults = m.n[SOFT_FAULTS]
         distance = self.rules.step(m, self.rules.choices, number)
+        check_lengths(m, self.rules)
+        if not is_integer(distance):
+            raise BadInput(
+                f"rules {self.rules.name!r}: the step returned {distance!r}, expected HIT, COLD or a distance"
+            )
         moves = [(self._labels[p], old, new) for p, old, new in m.word.writes]
         return Event(
             page=page,
@@ -144,6 +150,13 @@ class Memory:
             demoted=tuple(p for p, old, new in moves if _on(old, ACTIVE) and not _on(new, ACTIVE)),
             evicted=tuple(p for p, old, new in moves if old & RESIDENT and not new & RESIDENT),
             soft_fault=m.n[SOFT_FAULTS] > soft_faults,
+        )
+
+    def __repr__(self) -> str:
+        """What is where."""
+        lists = f"active {self.active}, inactive {self.inactive}, shadow {self.shadow}"
+        return (
+            f"<Memory of {self.memory} pages under {self.rules.name}: {lists}, workingset_time {self.workingset_time}>"
         )
 
     def run(self, pages: Sequence[Hashable]) -> list[Event]:
@@ -162,6 +175,11 @@ class Memory:
             pages = self._m.ring[: self._m.n[LENGTH + INACTIVE]]
             return [self._labels[page] for page in sorted(pages, key=self._m.due.__getitem__)]
         return self._list(INACTIVE)
+
+    @property
+    def active_length(self) -> int:
+        """Pages on the active list."""
+        return int(self._m.n[LENGTH + ACTIVE])
 
     @property
     def unmapped(self) -> set[Hashable]:
@@ -224,6 +242,7 @@ def _on(word: int, which: int) -> bool:
     return bool(word & RESIDENT) and bool(word & ON_ACTIVE) == bool(which)
 
 
+# next_uses of replays.py once more, for where numpy is not installed
 def _next_uses(pages: Sequence[Hashable]) -> list[int]:
     due: dict[Hashable, int] = {}
     later = [0] * len(pages)

@@ -29,6 +29,7 @@ from kernelnotes.refault.rules import (
     Rules,
     State,
     Step,
+    check_lengths,
     check_memory,
     is_integer,
     opt,
@@ -63,10 +64,13 @@ def _runner(step: Step) -> Callable[..., None]:
 class Replay:
     """What became of a trace in a memory of `memory` pages under `rules`; a model's result, whatever the trace.
 
+    trace : its name
+    memory : pages
     faults : accesses that found the page out of memory
     refaults : those of them whose page had been in memory before
     activations, deactivations : pages moved to the active list by a reference, and moved back
     refault_activations : pages that went to the active list straight from a refault
+    evictions : pages that left memory
     soft_faults : activations of a page that a deactivation had unmapped
     distances : int64 array, shape (accesses,); HIT, COLD, or the refault distance R in pages.  Exact up to 2**28, where
         the shadow entries wrap.  Empty for keep="counts", and so is `series`.
@@ -152,6 +156,7 @@ def replay(
     run_part, rows, done = _runner(chosen.step), [], 0
     for sample in samples:
         run_part(m, chosen.choices, pages, done, sample, distances)
+        check_lengths(m, chosen)
         rows.append([sample, *(int(m.n[i]) for i in _SERIES.values())])
         done = sample
     counts = {name: int(m.n[FAULTS + i]) for i, name in enumerate(COUNTERS)}
@@ -214,6 +219,8 @@ def sweep(
     trace = as_trace(trace)
     sizes = [check_memory(size, len(trace)) for size in _listed("memory", memory)]
     tasks = [(rule_set(name), size) for name in _listed("rules", rules) for size in sizes]
+    if executor is not None and not hasattr(executor, "map"):
+        raise BadInput(f"executor is {executor!r}, expected a concurrent.futures Executor")
     one = functools.partial(_one_of_sweep, trace)
     results = executor.map(one, tasks) if executor else map(one, tasks)
     shown = tqdm(results, total=len(tasks), desc="sweep", unit="replay", disable=None if progress else True)

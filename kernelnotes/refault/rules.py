@@ -63,7 +63,7 @@ NEWEST, OLDEST, LENGTH, WORKINGSET_TIME, NOW = 0, 2, 4, 6, 7
 COUNTERS = ("faults", "refaults", "activations", "refault_activations", "deactivations", "evictions", "soft_faults")
 FAULTS, REFAULTS, ACTIVATIONS, REFAULT_ACTIVATIONS, DEACTIVATIONS, EVICTIONS, SOFT_FAULTS = range(8, 8 + len(COUNTERS))
 
-# --- The lists: nothing below this section knows how they are stored. -----------------------------------------------
+# --- The lists: no rule below knows how they are stored, but for `opt`, whose list is a heap in the ring's place. -----
 # Each list is a ring of page numbers in order of arrival; a page that leaves from the middle leaves an EMPTY slot.
 
 EMPTY = -1
@@ -118,9 +118,10 @@ def _squeeze(m: State, which: int) -> int:
 
 
 def two_lists(m: State, rules: Choices, page: int) -> int:
-    """One access under the rules of the article, M2 to M11.
+    """One access under the rules of the article (LWN 495543).
 
     A hit on the active list moves nothing; the kernel only sets a bit.
+    Source: mm/swap.c mark_page_accessed(), mm/vmscan.c, v3.3.
     """
     word = m.word[page]
     if word & RESIDENT:
@@ -140,7 +141,7 @@ def two_lists(m: State, rules: Choices, page: int) -> int:
 
 def activate(m: State, rules: Choices, page: int) -> None:
     """An inactive page was referenced; if unmapped, by a soft fault."""
-    m.n[SOFT_FAULTS] += m.word[page] & UNMAPPED != 0
+    m.n[SOFT_FAULTS] += (m.word[page] & UNMAPPED) != 0
     m.n[ACTIVATIONS] += 1
     m.n[WORKINGSET_TIME] += rules.activation_ticks
     remove(m, INACTIVE, page)
@@ -163,15 +164,32 @@ def is_full(m: State) -> bool:
     return full
 
 
+def activate_refault(m: State, rules: Choices, page: int) -> None:
+    """Put a refaulted page on the active list at once, as Linux 3.15 does if R is small enough.
+
+    Source: mm/filemap.c add_to_page_cache_lru(), commit a528910e12ec.
+    """
+    m.n[REFAULT_ACTIVATIONS] += 1
+    m.n[WORKINGSET_TIME] += rules.activation_ticks
+    push_newest(m, ACTIVE, page, m.word[page] & ANON)
+
+
 def demote(m: State) -> None:
-    """Unmap the oldest active page and put it at the newest end of the inactive list."""
+    """Unmap the oldest active page, put it at the newest end of the inactive list.
+
+    The article unmaps it here; the kernel does so a step later, at the end of the inactive list, and pages that are
+    only read() are never mapped.  Source: mm/vmscan.c shrink_active_list(), shrink_page_list(), v3.3.
+    """
     page = take_oldest(m, ACTIVE)
     push_newest(m, INACTIVE, page, m.word[page] & ANON | UNMAPPED)
     m.n[DEACTIVATIONS] += 1
 
 
 def reclaim(m: State, rules: Choices) -> None:
-    """Make room for one page: bring the lists into balance, then evict."""
+    """Make room for one page: bring the lists into balance, then evict.
+
+    Source: mm/vmscan.c inactive_file_is_low_global(), shrink_list(), v3.3.
+    """
     wanted = max(1, (rules.inactive_share * m.memory + 99) // 100)
     while m.n[LENGTH + INACTIVE] < wanted:
         demote(m)
@@ -317,7 +335,7 @@ def run_built_in(which: int, m: State, rules: Choices, pages: Any, start: int, s
 BUILT_IN = (two_lists, fixed_lists, fifo, lru, opt)
 OPERATIONS = (
     *(push_newest, take_oldest, remove, _squeeze),
-    *(activate, look_up_shadow, is_full, demote, reclaim, evict),
+    *(activate, activate_refault, look_up_shadow, is_full, demote, reclaim, evict),
     *(_place, _sift_up, _sift_down),
 )
 
@@ -341,6 +359,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Refuse a choice out of range: reclaim would wait for ever for an inactive share above 100 percent."""
+        if not callable(self.step) or not isinstance(self.choices, Choices):
+            raise BadInput(
+                f"rules {self.name!r}: expected a step function and Choices, got {self.step!r}, {self.choices!r}"
+            )
         for choice, value in self.choices._asdict().items():
             most = {"inactive_share": 100, "active_pages": MOST_MEMORY}.get(choice, 1)
             if not is_integer(value) or not 0 <= value <= most:
@@ -372,7 +394,10 @@ RULES: Mapping[str, Rules] = MappingProxyType(
         for rules in (
             Rules("balanced-2012", two_lists, Choices(), _ARTICLE),
             Rules(
-                "proposal-2012", two_lists, Choices(refault_demotes=1), "the article of 2 May 2012, points M8 to M11"
+                "proposal-2012",
+                two_lists,
+                Choices(refault_demotes=1),
+                "the article of 2 May 2012, on the patches of 1 May",
             ),
             Rules("fifo", fifo, Choices(entry_after_tick=0), "a yardstick: the inactive list alone"),
             Rules("lru", lru, Choices(entry_after_tick=0), "a yardstick: least recently used"),
@@ -408,3 +433,12 @@ def check_memory(memory: Any, accesses: int | None = None) -> int:
 def slots_for(memory: int) -> int:
     """Slots of a ring for a list of at most `memory` pages: a power of two, so that at least half of them are free."""
     return 1 << (2 * memory - 1).bit_length()
+
+
+def check_lengths(m: State, rules: Rules) -> None:
+    """Refuse to go on with more pages in memory than fit: a step function forgot to evict.  Raises BadInput."""
+    held, fit = m.n[LENGTH + INACTIVE] + m.n[LENGTH + ACTIVE], m.memory + rules.choices.active_pages
+    if held > fit:
+        raise BadInput(
+            f"rules {rules.name!r}: {held} pages are in a memory of {fit}, expected the step function to evict"
+        )

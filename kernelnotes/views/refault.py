@@ -7,10 +7,12 @@ with a text alternative made from the same numbers.
 from __future__ import annotations
 
 import functools
+import itertools
 import textwrap
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -20,7 +22,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.refault import Event, Memory, Replay, Rules, rule_set
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
-from kernelnotes.views.output import Output, show
+from kernelnotes.views.output import Output, cell_text, show
 from kernelnotes.views.style import GREY, INK, PALETTE, STRONG, WIDTH, figure, style
 
 if TYPE_CHECKING:
@@ -52,15 +54,16 @@ class Moment(NamedTuple):
         """The memory as it is now."""
         return cls(event, memory.active, memory.inactive, memory.unmapped, memory.shadow, memory.workingset_time)
 
-    def words(self) -> str:
-        """The same for readers who do not see the picture."""
-        lists = [
-            f"Active, newest first: {_names(self.active)}.",
-            f"Inactive: {_names(self.inactive)}.",
+    def words(self, shadows: bool = True) -> str:
+        """The same for readers who do not see the picture, with or without the shadow entries and the clock."""
+        lists = [f"Active, newest first: {_names(self.active)}.", f"Inactive: {_names(self.inactive)}."]
+        memory = [
             f"Shadow entries: {', '.join(f'{page} at {time}' for page, time in self.shadow.items()) or 'none'}.",
             f"workingset_time {self.workingset_time}.",
         ]
-        return " ".join([f"{self.event}." if self.event else "Nothing accessed yet.", *lists])
+        return " ".join(
+            [f"{self.event}." if self.event else "Nothing accessed yet.", *lists, *(memory if shadows else [])]
+        )
 
 
 def _names(pages: Sequence[Hashable]) -> str:
@@ -73,22 +76,31 @@ def stepper(
     rules: str | Rules | Sequence[str | Rules] = "proposal-2012",
     anon: Collection[Hashable] = (),
     title: str = "",
+    shadows: bool = True,
 ) -> Explorer:
     """Step through a short trace: both lists, the shadow entries, the clock, and each event in words.
 
-    pages : the trace, at most 40 accesses; rules : one rule set, or several to switch between.
-    Raises BadInput for a longer trace, and as Memory does.
+    pages : the trace, at most 40 accesses to pages with names of at most 3 letters
+    memory : at most 12 pages
+    rules : one rule set, or several to switch between
+    shadows : False leaves out the shadow entries and the clock, which the kernel of 2012 did not have
+    Raises BadInput for what does not fit a picture, and as Memory does.
     """
     pages = list(pages)
     if not 1 <= len(pages) <= 40:
         raise BadInput(f"stepper: {len(pages)} accesses, expected 1 to 40; a longer trace is for `lengths`")
+    if memory > 12 or max(len(str(page)) for page in pages) > 3:
+        raise BadInput(f"stepper: memory {memory}, pages {pages[:3]}...: expected at most 12 pages, names of 3 letters")
+    if not isinstance(rules, (str, Rules)) and not rules:
+        raise BadInput("stepper: no rules given, expected at least one")
     several = [rule_set(rules)] if isinstance(rules, (str, Rules)) else [rule_set(one) for one in rules]
     films = {one.name: _film(pages, memory, one, anon) for one in several}
-    rows = max(len(moment.shadow) for film in films.values() for moment in film)
+    rows = max(len(moment.shadow) for film in films.values() for moment in film) if shadows else 0
 
     def draw(access: int, rules: str = several[0].name) -> Frame:
         moment = films[rules][access]
-        return Frame(draw_moment(moment, memory, pages, access, most_shadows=rows), moment.words())
+        drawn = draw_moment(moment, memory, pages, access, most_shadows=rows, shadows=shadows)
+        return Frame(drawn, moment.words(shadows))
 
     title = title or f"{len(pages)} accesses, memory of {memory} pages"
     axes: dict[str, Any] = {"access": play(range(len(pages) + 1), seconds=1.2)}
@@ -114,30 +126,36 @@ def draw_moment(
     done: int = 0,
     most_shadows: int = 0,
     lists: Sequence[str] = ("active", "inactive"),
+    shadows: bool = True,
 ) -> Figure:
     """One moment: the trace with the current access, the lists from newest to oldest, the shadow entries."""
     slots = max(memory, most_shadows, 6)
-    drawn, axes = figure(height=3.1)
-    axes.set(xlim=(-2.6, max(slots, 9) + 0.2), ylim=(-1.35, 5.2))
+    levels = [2.0 - 1.3 * k for k in range(len(lists) + shadows)]
+    lowest = levels[-1] - 0.15
+    drawn, axes = figure(height=0.52 * (5.2 - lowest))
+    axes.set(xlim=(-2.6, max(slots, 9) + 0.2), ylim=(lowest, 5.2))
     axes.axis("off")
     _write_trace(axes, pages, done, max(slots, 9))
     words = str(moment.event) if moment.event else "nothing accessed yet"
     axes.text(-2.6, 3.95, "\n".join(textwrap.wrap(words, 78)), va="top", weight="bold", color=INK)
-    axes.text(0.07, 3.12, "newest \N{RIGHTWARDS ARROW} oldest; dashed: unmapped", va="center", color=GREY, size=9.5)
+    hint = "newest \N{RIGHTWARDS ARROW} oldest" + ("; dashed: unmapped" if "active" in lists else "")
+    axes.text(0.07, 3.12, hint, va="center", color=GREY, size=9.5)
     touched = {moment.event.page} if moment.event else set()
     moved = set(moment.event.activated + moment.event.demoted) if moment.event else set()
-    contents = {"active": (2.0, moment.active, ACTIVE_FILL), "inactive": (0.7, moment.inactive, INACTIVE_FILL)}
-    for name in lists:
-        y, members, fill = contents[name]
+    contents = {"active": (moment.active, ACTIVE_FILL), "inactive": (moment.inactive, INACTIVE_FILL)}
+    for name, y in zip(lists, levels, strict=False):
+        members, fill = contents[name]
         _label(axes, y, name, f"{len(members)} page{'s' if len(members) != 1 else ''}")
         for k, page in enumerate(members):
             edge = PALETTE["vermillion"] if page in touched | moved else GREY
             _box(axes, k, y, str(page), fill, edge, dashed=page in moment.unmapped, thick=page in touched | moved)
-    _label(axes, -0.6, "shadow", f"time {moment.workingset_time}")
+    if not shadows:
+        return drawn
+    _label(axes, levels[-1], "shadow", f"time {moment.workingset_time}")
     for k, (page, time) in enumerate(moment.shadow.items()):
         fresh = moment.event is not None and page in moment.event.evicted
         edge = PALETTE["vermillion"] if fresh else GREY
-        _box(axes, k, -0.6, f"{page}\n@{time}", SHADOW_FILL, edge, dashed=False, thick=fresh, small=True)
+        _box(axes, k, levels[-1], f"{page}\n@{time}", SHADOW_FILL, edge, dashed=False, thick=fresh, small=True)
     return drawn
 
 
@@ -190,11 +208,13 @@ def lengths(
     """
     if not replays or any(replay.series.empty for replay in replays):
         raise BadInput("lengths: expected at least one Replay made with keep='accesses'")
+    titles = titles or [replay.rules.name for replay in replays]
+    if len(titles) != len(replays):
+        raise BadInput(f"lengths: {len(titles)} titles for {len(replays)} replays")
     with style():
         drawn = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         same = len({replay.accesses for replay in replays}) == 1
         grid: Any = drawn.subplots(2, len(replays), sharex="col", sharey="row" if same else False, squeeze=False)
-        titles = titles or [replay.rules.name for replay in replays]
         for (above, below), replay, title in zip(grid.T, replays, titles, strict=True):
             series = replay.series
             above.plot(series["access"], series["active"], color=PALETTE["blue"], label="active list")
@@ -233,28 +253,36 @@ def lengths(
 
 
 def distances(replay: Replay, caption: str = "") -> Output:
-    """The refault distance of every refault over time, against the length of the active list that it is compared to."""
-    refaults = [(i, r) for i, r in enumerate(replay.distances.tolist()) if r >= 0]
-    if not refaults:
+    """The refault distances over time, against the length of the active list that each is compared to.
+
+    Which of them take a page is exact if the replay kept a sample per access (`points=len(trace)`).
+    """
+    where = np.flatnonzero(replay.distances >= 0)
+    if len(where) == 0:
         raise BadInput(f"distances: {replay!r} has no refault to show")
-    most = 4000  # points; more only make the page heavy
-    shown = refaults[:: -(-len(refaults) // most)]
-    drawn, axes = figure(height=3.0)
+    series, values = replay.series, replay.distances
+    before = np.searchsorted(series["access"], where, side="right") - 1  # the last sample before each refault
+    takes = values[where] < series["active"].to_numpy()[np.maximum(before, 0)]
+    drawn, axes = figure(height=3.2)
     with style():
-        axes.plot(
-            *zip(*shown, strict=True), ".", color=PALETTE["vermillion"], markersize=4, zorder=3, label="R of a refault"
-        )
+        for taken, label, colour, marker in (
+            (True, "R of a refault that takes a page", PALETTE["vermillion"], "v"),
+            (False, "R of one that takes none", GREY, "."),
+        ):
+            some = where[takes == taken]
+            some = some[:: max(1, len(some) // 250)]  # more markers only hide each other
+            axes.plot(some, values[some], marker, color=colour, markersize=4.5, linestyle="none", label=label)
         axes.step(
-            replay.series["access"], replay.series["active"], color=PALETTE["blue"], label="length of the active list"
+            series["access"], series["active"], color=PALETTE["blue"], linewidth=1.4, label="length of the active list"
         )
         axes.set(xlabel="accesses", ylabel="pages", ylim=(0, None))
         _thousands(axes.xaxis)
         _thousands(axes.yaxis)
         drawn.legend(loc="outside upper left", ncols=2)
-    values = [r for _, r in refaults]
     alt = (
-        f"{len(refaults):,} refaults of {replay.trace} under {replay.rules.name}, R from {min(values):,} to "
-        f"{max(values):,} pages; the active list ends with {replay.series['active'].iloc[-1]:,} pages."
+        f"{len(where):,} refaults of {replay.trace} under {replay.rules.name}, R from {values[where].min():,} to "
+        f"{values[where].max():,} pages; {int(takes.sum()):,} are less than the length of the active list, which ends "
+        f"with {series['active'].iloc[-1]:,} pages."
     )
     return show(drawn, alt, replay.provenance, caption)
 
@@ -288,10 +316,13 @@ def sweep(
     frame: pd.DataFrame, column: str = "refaults", caption: str = "", mark: Mapping[str, int] | None = None
 ) -> Output:
     """One line per rule set over memory size, of a column of `refault.sweep`; `mark`: {label: memory} to show."""
+    if column not in frame.columns:
+        raise BadInput(f"sweep: no column {column!r}, expected one of {', '.join(map(str, frame.columns))}")
     drawn, axes = figure(height=3.2)
+    others = itertools.cycle(zip((GREY, STRONG, PALETTE["sky"]), ("-", "--", ":"), "xP*", strict=True))
     with style():
         for rules, rows in frame.groupby("rules", sort=False):
-            colour, line, marker = LOOKS.get(str(rules), (GREY, "-", "x"))
+            colour, line, marker = LOOKS.get(str(rules), next(others))
             axes.plot(
                 rows["memory"],
                 rows[column],
@@ -312,7 +343,7 @@ def sweep(
             _thousands(axes.yaxis)
         drawn.legend(loc="outside upper left", ncols=min(5, frame["rules"].nunique()))
     ends = frame.groupby("rules", sort=False)[column].agg(["first", "last"])
-    words = "; ".join(f"{rules} from {a:,.4g} to {b:,.4g}" for rules, a, b in ends.itertuples())
+    words = "; ".join(f"{rules} from {cell_text(a)} to {cell_text(b)}" for rules, a, b in ends.itertuples())
     sizes = f"{frame['memory'].min():,} to {frame['memory'].max():,} pages of memory"
     alt = f"{column.replace('_', ' ')} of {frame.attrs.get('trace', 'a trace')} over {sizes}: {words}."
     return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption)
@@ -324,28 +355,17 @@ def tradeoff(frame: pd.DataFrame, provenance: Provenance = MODEL, caption: str =
     frame : columns trace, inactive_share (percent), refaults, soft_faults.
     """
     names = list(dict.fromkeys(frame["trace"]))
+    columns: dict[str, Any] = {
+        "refaults": {"color": PALETTE["vermillion"], "marker": "s"},
+        "soft_faults": {"color": PALETTE["blue"], "marker": "o", "linestyle": "--"},
+    }
     with style():
         drawn = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         grid: Any = drawn.subplots(1, len(names), squeeze=False)
         for axes, name in zip(grid[0], names, strict=True):
             rows = frame[frame["trace"] == name]
-            axes.plot(
-                rows["inactive_share"],
-                rows["refaults"],
-                color=PALETTE["vermillion"],
-                marker="s",
-                markersize=4,
-                label="refaults",
-            )
-            axes.plot(
-                rows["inactive_share"],
-                rows["soft_faults"],
-                color=PALETTE["blue"],
-                marker="o",
-                markersize=4,
-                linestyle="--",
-                label="soft faults",
-            )
+            for column, look in columns.items():
+                axes.plot(rows["inactive_share"], rows[column], label=column.replace("_", " "), markersize=4, **look)
             axes.set(title=name, xlabel="inactive share (%)", ylim=(0, None))
             axes.axvline(50, color=GREY, linewidth=1, linestyle=":")
             _thousands(axes.yaxis)
