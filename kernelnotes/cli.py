@@ -13,6 +13,7 @@ import shutil
 import sys
 import textwrap
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,6 +85,44 @@ def doctor(as_json: AsJson = False) -> None:
     )
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     print("\n".join(line for a in abilities for line in _rows(a, width)))
+
+
+Struct = Annotated[str, typer.Option("--struct", help="Only this record.")]
+Abis = Annotated[list[str] | None, typer.Option("--abi", help="An ABI; may be given more than once.")]
+Includes = Annotated[list[str] | None, typer.Option("--include", "-I", help="Where #include looks.")]
+Command = Annotated[str, typer.Option("--cpp", help='An external preprocessor, such as "gcc".')]
+
+
+@main.command()
+def layout(
+    file: Annotated[Path, typer.Argument(help="C source, or - for standard input.")],
+    struct: Struct = "",
+    abi: Abis = None,
+    include: Includes = None,
+    cpp: Command = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show where each ABI places the members of the records of a C source (default: x86-64)."""
+    from kernelnotes import cdecl
+    from kernelnotes import layout as layouts
+    from kernelnotes.live.cpp import Cpp
+
+    source = _source(file)
+    found = cdecl.parse(source, include=include, cpp=Cpp(cpp) if cpp else None, filename=str(file))
+    try:
+        wanted = [found[struct]] if struct else list(found.values())
+    except KeyError:
+        raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
+    made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
+    print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(str, made)))
+
+
+def _source(file: Path) -> str:
+    # The text of a file that the user names.
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(errors="surrogateescape")
+    except OSError as e:
+        raise BadInput(f"{file}: {e.strerror}") from e
 
 
 def _rows(ability: Ability, width: int) -> list[str]:

@@ -169,7 +169,7 @@ def by_gcc(made, command, endian="little"):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "o"
         text = source(made) + numbers(made)
-        flags = ["-w", "-fno-zero-initialized-in-bss", "-c", "-xc", "-", "-o", str(out)]
+        flags = ["-w", "-Wno-packed-bitfield-compat", "-fno-zero-initialized-in-bss", "-c", "-xc", "-", "-o", str(out)]
         subprocess.run([*command, *flags], input=text, text=True, check=True)
         with out.open("rb") as file:
             elf = ELFFile(file)

@@ -75,16 +75,22 @@ def number(value: Number, abi: Abi) -> int:
 
 def measure(ctype: Type, abi: Abi) -> Measured:
     """Size and alignment of any type inside a struct.  Raises BadInput where the ABI has no such type."""
-    if isinstance(ctype, Scalar):
-        return _measure_scalar(ctype, abi)
+    kind = ctype.__class__
+    if kind is Scalar:
+        try:
+            return _measures(abi)[ctype.key]  # type: ignore[union-attr]
+        except KeyError:
+            raise BadInput(f"{abi.name} has no type {ctype}") from None
+    if kind is Pointer:
+        return _measures(abi)["void*"]
     if isinstance(ctype, Record):
         return place(ctype, abi).measured
-    if isinstance(ctype, Pointer):
-        return Measured(*abi.scalars["void*"], 1)
     if isinstance(ctype, Array):
         return _measure_array(ctype, abi)
     if isinstance(ctype, Enum):
-        return measure(enum_type(ctype, abi), abi) if ctype.underlying or _is_odd(ctype, abi) else _plain_enum(abi)
+        odd = ctype.underlying or _is_odd(ctype, abi)
+        return measure(enum_type(ctype, abi), abi) if odd else _measures(abi)["enum"]
+    assert isinstance(ctype, Aligned)
     size, natural, required = measure(ctype.of, abi)
     asked = _alignment(ctype.align, abi)
     if abi.bit_fields == "ms":
@@ -92,12 +98,18 @@ def measure(ctype: Type, abi: Abi) -> Measured:
     return Measured(size, asked, asked)
 
 
-def _measure_scalar(scalar: Scalar, abi: Abi) -> Measured:
-    key = scalar.key.removeprefix("_Complex ")
-    if key not in abi.scalars:
-        raise BadInput(f"{abi.name} has no type {scalar.name}")
-    size, align = abi.scalars[key]
-    return Measured(size if key == scalar.key else 2 * size, align, 1)
+def _measures(abi: Abi) -> dict[str, Measured]:
+    # The scalars of an ABI, those of two parts included; made once.
+    made = _MEASURES.get(abi)
+    if made is None:
+        made = {key: Measured(size, align, 1) for key, (size, align) in abi.scalars.items()}
+        for key in ("float", "double", "long double"):
+            made[f"_Complex {key}"] = made[key]._replace(size=2 * made[key].size)
+        _MEASURES[abi] = made
+    return made
+
+
+_MEASURES: dict[Abi, dict[str, Measured]] = {}
 
 
 def _measure_array(array: Array, abi: Abi) -> Measured:
@@ -119,10 +131,6 @@ def _possible(size: int, abi: Abi) -> int:
     if size >= 1 << (abi.pointer_bits - 1):
         raise BadInput(f"{size} bytes are more than an object can have on {abi.name}")
     return size
-
-
-def _plain_enum(abi: Abi) -> Measured:
-    return Measured(*abi.scalars["enum"], 1)
 
 
 def _is_odd(enum: Enum, abi: Abi) -> bool:
@@ -171,26 +179,33 @@ def _gnu(record: Record, abi: Abi) -> Places:
     # The rules "sysv" and "m68k".  Positions in bits, alignments in bytes.
     union, pack, record_packed = record.kind == "union", record.pack, record.packed
     strictest = 1 if record_packed else min(abi.least_align, pack or abi.least_align)
+    m68k = abi.bit_fields == "m68k"
     end = position = 0
     placed: list[Placed] = []
     for member in record.members:
-        size, align, _ = measure(member.type, abi)
-        packed = record_packed or member.packed
+        name, ctype, bits, member_packed, member_align, spelled = member
+        size, align, _ = measure(ctype, abi)
+        packed = record_packed or member_packed
         if union:
             position = 0
-        if member.bits is None:
-            asked = _alignment(member.align, abi) if member.align else 1
-            align = asked if packed else max(align, asked)
+        if bits is None:
+            if packed:
+                align = 1
+            if member_align:
+                align = max(align, _alignment(member_align, abi))
             if pack and pack < align:
                 align = pack
             position += -position % (8 * align)
+            if name:
+                placed.append(Placed(name, ctype, position >> 3, size, position, None, spelled))
+            else:
+                _add(placed, member, position, size, None, abi)
             width = 8 * size
         else:
             width = bit_width(member, size, abi)
-            if abi.bit_fields == "m68k":
+            if m68k:
                 position, align = _m68k_bits(position, width, packed, pack, abi)
             else:
-                unnamed = not member.name and not abi.unnamed_aligns
                 if width == 0:
                     position += -position % (8 * align)
                 elif pack:
@@ -199,11 +214,11 @@ def _gnu(record: Record, abi: Abi) -> Places:
                     align = 1
                 elif position % (8 * align) + width > 8 * size:
                     position += -position % (8 * align)
-                if unnamed:
+                if not name and not abi.unnamed_aligns:
                     align = 1
+            _add(placed, member, position, size, width, abi)
         if align > strictest:
             strictest = align
-        _add(placed, member, position, size, None if member.bits is None else width, abi)
         position += width
         if position > end:
             end = position
