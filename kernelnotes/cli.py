@@ -23,6 +23,7 @@ import kernelnotes
 from kernelnotes.errors import BadInput, KernelNotesError
 
 if TYPE_CHECKING:
+    from kernelnotes.cdecl import Records
     from kernelnotes.live.machine import Ability
 
 
@@ -115,6 +116,59 @@ def layout(
         raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
     made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
     print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(str, made)))
+
+
+@main.command()
+def hazards(
+    files: Annotated[list[Path], typer.Argument(help="C headers, or folders of them.")],
+    abi: Abis = None,
+    include: Includes = None,
+    cpp: Command = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the records that two ABIs (default: i386 and x86-64) place differently, by kind, with a mend.
+
+    A header of a folder that cannot be read is named on stderr; a single file that cannot is bad input.
+    """
+    from tqdm import tqdm
+
+    from kernelnotes import layout as layouts
+
+    names = abi or ["i386", "x86-64"]
+    if len(names) != 2:
+        raise BadInput(f"hazards compares two ABIs, got {len(names)}")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    headers = [path for file in files for path in (sorted(file.rglob("*.h")) if file.is_dir() else [file])]
+    for header in tqdm(headers, disable=None, leave=False):
+        try:
+            one = _records(header, names[0], include, cpp)
+            two = _records(header, names[1], include, cpp) if cpp else one
+            table = layouts.hazards(one, names[0], names[1], two)
+        except BadInput as e:
+            if header in files:
+                raise
+            print(f"kernelnotes: {e}", file=sys.stderr)
+            continue
+        for row in table.to_dict("records"):
+            found.setdefault((row["record"], row["header"]), {str(key): value for key, value in row.items()})
+    if as_json:
+        print(json.dumps(list(found.values()), indent=2))
+        return
+    for hazard in found.values():
+        sizes = " / ".join(map(str, hazard["sizes"]))
+        print(f"{hazard['record']:<40} {hazard['kind']:<18} {sizes:>13}  {hazard['header']}")
+        print(f"{'':<8}{hazard['mend']}".rstrip())
+
+
+WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
+
+
+def _records(file: Path, abi: str, include: list[str] | None, cpp: str) -> Records:
+    from kernelnotes import cdecl
+    from kernelnotes.live.cpp import Cpp
+
+    command = Cpp(f"{cpp} {WIDTH_FLAGS.get(abi, '')}") if cpp else None
+    return cdecl.parse(_source(file), include=include, cpp=command, filename=str(file))
 
 
 def _source(file: Path) -> str:

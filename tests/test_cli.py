@@ -128,3 +128,26 @@ def test_layout_refuses_bad_input_with_status_2(tmp_path, text, options, problem
     assert done.returncode == 2
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.needs("32-bit programs")
+def test_hazards_finds_the_packet_in_the_kernels_own_header():
+    done = installed("hazards", "/usr/include/linux/auto_fs.h", "--cpp", "gcc", "--json")
+    rows = {row["record"]: row for row in json.loads(done.stdout)}
+    packet = rows["struct autofs_v5_packet"]
+    assert (packet["kind"], packet["sizes"]) == ("tail padding", [300, 304])
+    assert packet["header"].startswith("/usr/include/linux/auto_fs.h:")
+    assert packet["mend"] == "add `__u8 pad[4];` at the end"
+    assert rows["union autofs_v5_packet_union"]["kind"] == "nested record"
+
+
+def test_hazards_of_a_folder_names_what_it_cannot_read_and_goes_on(tmp_path):
+    (tmp_path / "bad.h").write_text("struct s {")
+    (tmp_path / "good.h").write_text("struct t { __u32 a; __u64 b; };")
+    done = installed("hazards", tmp_path)
+    assert done.returncode == 0
+    assert "struct t" in done.stdout
+    assert "interior shift" in done.stdout
+    assert "bad.h:1:1: '{' is never closed" in done.stderr
+    assert installed("hazards", tmp_path / "bad.h").returncode == 2
+    assert installed("hazards", tmp_path, "--abi", "x32").returncode == 2

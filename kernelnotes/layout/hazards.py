@@ -67,9 +67,9 @@ def examine(record: Record, twin: Record, a: Abi, b: Abi) -> tuple[str, tuple[in
         return None
     wide = [m.name for m, n in pairs if _depends_on_width(m.type, n.type, a, b)]
     if wide:
-        return "width-dependent", sizes, wide, _mend(record, a, b, wide) if twin is record else ""
+        return "width-dependent", sizes, wide, _mend(record, a, b, wide)
     kind = "interior shift" if moved else "nested record" if resized else "tail padding"
-    return kind, sizes, moved or resized, _mend(record, a, b, []) if twin is record else ""
+    return kind, sizes, moved or resized, _mend(record, a, b, [])
 
 
 def _depends_on_width(one: Type, two: Type, a: Abi, b: Abi) -> bool:
