@@ -212,7 +212,9 @@ def by_clang(made, target):
     # clang dumps what it lays out, so ask for each size.  (With -fdump-record-layouts-complete it lays records out
     # before it has read the attributes behind the brace, and is wrong.)
     asked = "".join(f"enum {{ Q{i} = sizeof({m.name}) }};\n" for i, m in enumerate(made))
-    done = subprocess.run(command, input=source(made) + asked, text=True, capture_output=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # zig leaves a file `-.s` where it runs
+        text = source(made) + asked
+        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False, cwd=folder)
     paths = {m.name: {path.split(".")[-1]: path for path, _ in m.members} for m in made}
     found = {}
     for block in done.stdout.split("*** Dumping AST Record Layout")[1:]:

@@ -13,7 +13,7 @@ from typing import Any
 from kernelnotes.cdecl.names import HEADERS
 from kernelnotes.errors import BadInput
 
-MOST_TOKENS = 5_000_000  # of macro expansions: a line of text can ask for 2**30
+MOST_TOKENS = 1_000_000  # of macro expansions: a line of text can ask for 2**30
 _DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(?!pragma\b|\d|line\b)\S", re.M)
 _MACRO = re.compile(r"__struct_group|__DECLARE_FLEX_ARRAY")
 # What names.HEADERS would define as macros.  Source: include/uapi/linux/stddef.h.
