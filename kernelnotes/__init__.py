@@ -2,6 +2,10 @@
 
     traces      page-access traces: generators
     refault     the active and the inactive list, shadow entries, refault distance; replay
+    ctype       what a C declaration says, before any ABI has placed it
+    cdecl       C source text -> record types
+    abi         the ABIs, as data
+    layout      offsets, holes, padding; comparison; bytes to values and back
     provenance  live, recorded or model: carried by every result
     recordings  what a real kernel did, with kernel, command and date
     live        the only code that makes system calls (Linux)

@@ -13,6 +13,7 @@ import shutil
 import sys
 import textwrap
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ import kernelnotes
 from kernelnotes.errors import BadInput, KernelNotesError
 
 if TYPE_CHECKING:
+    from kernelnotes.cdecl import Records
     from kernelnotes.live.machine import Ability
 
 
@@ -84,6 +86,97 @@ def doctor(as_json: AsJson = False) -> None:
     )
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     print("\n".join(line for a in abilities for line in _rows(a, width)))
+
+
+Struct = Annotated[str, typer.Option("--struct", help="Only this record.")]
+Abis = Annotated[list[str] | None, typer.Option("--abi", help="An ABI; may be given more than once.")]
+Includes = Annotated[list[str] | None, typer.Option("--include", "-I", help="Where #include looks.")]
+Command = Annotated[str, typer.Option("--cpp", help='An external preprocessor, such as "gcc".')]
+
+
+@main.command()
+def layout(
+    file: Annotated[Path, typer.Argument(help="C source, or - for standard input.")],
+    struct: Struct = "",
+    abi: Abis = None,
+    include: Includes = None,
+    cpp: Command = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show where each ABI places the members of the records of a C source (default: x86-64)."""
+    from kernelnotes import cdecl
+    from kernelnotes import layout as layouts
+    from kernelnotes.live.cpp import Cpp
+
+    source = _source(file)
+    found = cdecl.parse(source, include=include, cpp=Cpp(cpp) if cpp else None, filename=str(file))
+    try:
+        wanted = [found[struct]] if struct else list(found.values())
+    except KeyError:
+        raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
+    made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
+    print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(str, made)))
+
+
+@main.command()
+def hazards(
+    files: Annotated[list[Path], typer.Argument(help="C headers, or folders of them.")],
+    abi: Abis = None,
+    include: Includes = None,
+    cpp: Command = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the records that two ABIs (default: i386 and x86-64) place differently, by kind, with a mend.
+
+    A header of a folder that cannot be read is named on stderr; a single file that cannot is bad input.
+    """
+    from tqdm import tqdm
+
+    from kernelnotes import layout as layouts
+
+    names = abi or ["i386", "x86-64"]
+    if len(names) != 2:
+        raise BadInput(f"hazards compares two ABIs, got {len(names)}")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    headers = [path for file in files for path in (sorted(file.rglob("*.h")) if file.is_dir() else [file])]
+    for header in tqdm(headers, disable=None, leave=False):
+        try:
+            one = _records(header, names[0], include, cpp)
+            two = _records(header, names[1], include, cpp) if cpp else one
+            table = layouts.hazards(one, names[0], names[1], two)
+        except BadInput as e:
+            if header in files:
+                raise
+            print(f"kernelnotes: {e}", file=sys.stderr)
+            continue
+        for row in table.to_dict("records"):
+            found.setdefault((row["record"], row["header"]), {str(key): value for key, value in row.items()})
+    if as_json:
+        print(json.dumps(list(found.values()), indent=2))
+        return
+    for hazard in found.values():
+        sizes = " / ".join(map(str, hazard["sizes"]))
+        print(f"{hazard['record']:<40} {hazard['kind']:<18} {sizes:>13}  {hazard['header']}")
+        print(f"{'':<8}{hazard['mend']}".rstrip())
+
+
+WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
+
+
+def _records(file: Path, abi: str, include: list[str] | None, cpp: str) -> Records:
+    from kernelnotes import cdecl
+    from kernelnotes.live.cpp import Cpp
+
+    command = Cpp(f"{cpp} {WIDTH_FLAGS.get(abi, '')}") if cpp else None
+    return cdecl.parse(_source(file), include=include, cpp=command, filename=str(file))
+
+
+def _source(file: Path) -> str:
+    # The text of a file that the user names.
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(errors="surrogateescape")
+    except OSError as e:
+        raise BadInput(f"{file}: {e.strerror}") from e
 
 
 def _rows(ability: Ability, width: int) -> list[str]:

@@ -98,3 +98,56 @@ def test_errors_are_handled_in_a_group_below_too():
     outer.add_typer(inner, name="refault")
     done = CliRunner().invoke(outer, ["refault", "replay"])
     assert (done.exit_code, done.stderr) == (2, "kernelnotes: memory is 0, expected at least 1 page\n")
+
+
+def test_layout_prints_a_record_on_each_abi(tmp_path):
+    file = tmp_path / "a.h"
+    file.write_text("struct s { __u32 a; __u64 b; int c:3; };\nstruct t { int x; };\n")
+    done = installed("layout", file, "--struct", "s", "--abi", "i386", "--abi", "s390x", "--json")
+    i386, s390x = json.loads(done.stdout)
+    assert (i386["record"], i386["abi"], i386["size"], i386["align"]) == ("struct s", "i386", 16, 4)
+    place = {"name": "c", "offset": 16, "size": 4, "bit_offset": 128, "bit_width": 3}
+    assert (s390x["size"], s390x["members"][2]) == (24, place)
+    assert "size: 24, align: 8" in installed("layout", file, "--struct", "s").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        ("struct s {", [], ":1:1: '{' is never closed"),
+        ("struct s { int x; };", ["--abi", "vax"], "unknown ABI 'vax'"),
+        ("struct s { int x; };", ["--struct", "t"], "no record 't', but struct s"),
+        (None, [], "No such file"),
+    ],
+)
+def test_layout_refuses_bad_input_with_status_2(tmp_path, text, options, problem):
+    file = tmp_path / "a.h"
+    if text is not None:
+        file.write_text(text)
+    done = installed("layout", file, *options)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.needs("32-bit programs")
+def test_hazards_finds_the_packet_in_the_kernels_own_header():
+    done = installed("hazards", "/usr/include/linux/auto_fs.h", "--cpp", "gcc", "--json")
+    rows = {row["record"]: row for row in json.loads(done.stdout)}
+    packet = rows["struct autofs_v5_packet"]
+    assert (packet["kind"], packet["sizes"]) == ("tail padding", [300, 304])
+    assert packet["header"].startswith("/usr/include/linux/auto_fs.h:")
+    assert packet["mend"] == "add `__u8 pad[4];` at the end"
+    assert rows["union autofs_v5_packet_union"]["kind"] == "nested record"
+
+
+def test_hazards_of_a_folder_names_what_it_cannot_read_and_goes_on(tmp_path):
+    (tmp_path / "bad.h").write_text("struct s {")
+    (tmp_path / "good.h").write_text("struct t { __u32 a; __u64 b; };")
+    done = installed("hazards", tmp_path)
+    assert done.returncode == 0
+    assert "struct t" in done.stdout
+    assert "interior shift" in done.stdout
+    assert "bad.h:1:1: '{' is never closed" in done.stderr
+    assert installed("hazards", tmp_path / "bad.h").returncode == 2
+    assert installed("hazards", tmp_path, "--abi", "x32").returncode == 2

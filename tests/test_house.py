@@ -83,7 +83,7 @@ def test_only_live_code_makes_system_calls(module):
 # ------------------------------------------------------------------------------------- light imports
 
 HEAVY = ("numpy", "pandas", "numba", "matplotlib", "ipywidgets")
-PLAIN = ("errors", "provenance", "refault", "cdecl", "abi", "layout", "autofs", "pipes", "repair")
+PLAIN = ("errors", "provenance", "refault", "ctype", "cdecl", "abi", "layout", "btf", "autofs", "pipes", "repair")
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if f"kernelnotes.{name}" in MODULES])

@@ -1,0 +1,258 @@
+"""C text cut into the declarations of its top level, each rewritten so that a standard C parser reads it.
+
+The declarations of a header are independent but for the typedef names they use, so each is parsed by itself: an error
+names one declaration, a function body is left out, and what two headers include is parsed once.
+
+GNU attributes become C23 attributes in place, `__attribute__((packed))` -> `[[gnu::packed]]`, padded to the same
+length so that columns stay true.  Only the attributes that place members are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+from kernelnotes.errors import BadInput
+
+MOST_BYTES = 64 << 20
+MOST_NESTING = 200
+
+
+class Declaration(NamedTuple):
+    """One declaration: `text` rewritten, where it begins, and the `#pragma pack` in force, 0 without."""
+
+    text: str
+    file: str
+    line: int
+    column: int
+    pack: int
+
+
+def fail(file: str, line: int, column: int, declaration: str, problem: str) -> NoReturn:
+    """Raise BadInput with the place and the beginning of the declaration."""
+    start = " ".join(declaration.split())
+    quoted = f" in: {start[:60]}{'...' if len(start) > 60 else ''}" if start else ""
+    raise BadInput(f"{file}:{line}:{column}: {problem}{quoted}")
+
+
+_COMMENT = re.compile(r"""/\*.*?(?:\*/|\Z)|//(?:[^\n\\]|\\.|\\\n)*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""", re.S)
+
+
+def without_comments(text: str) -> str:
+    """The text with every comment blanked, lines and columns unchanged."""
+
+    def blank(match: re.Match[str]) -> str:
+        found = match[0]
+        return re.sub(r"[^\n]", " ", found) if found.startswith("/") else found
+
+    return _COMMENT.sub(blank, text)
+
+
+_STOP = re.compile(r"""[{}()\[\];]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|^[ \t]*\#[^\n]*|_Pragma\s*\(""", re.M)
+_MARKER = re.compile(r'\s*#\s*(?:line\s+)?(\d+)(?:\s+"((?:[^"\\]|\\.)*)")?')
+_CLOSES = {")": "(", "]": "[", "}": "{"}
+
+
+def declarations(text: str, file: str) -> Iterator[Declaration]:
+    """Every declaration at the top level of preprocessed text; function definitions are passed over."""
+    text = without_comments(text)
+    packs = [0]
+    start, line, line_at = 0, 1, 0  # `line` is the line number at the position `line_at`
+    open_: list[str] = []
+    body = False
+
+    def place(position: int) -> tuple[int, int]:
+        return line + text.count("\n", line_at, position), position - text.rfind("\n", 0, position)
+
+    def begin() -> int:
+        # where the declaration that starts at `start` has its first character
+        rest = re.compile(r"\s*").match(text, start)
+        return rest.end() if rest else start
+
+    for stop in _STOP.finditer(text):
+        found = stop[0]
+        if found[0] in "\"'":
+            continue
+        if found.lstrip().startswith("#") or found[0] == "_":
+            if found[0] == "_":
+                fail(file, *place(stop.start()), "", "_Pragma is not supported, write #pragma")
+            marker = _MARKER.match(found)
+            if marker:
+                if not text[start : stop.start()].strip():
+                    start = stop.end()
+                line, line_at = int(marker[1]) - 1, stop.end()
+                file = marker[2] if marker[2] is not None else file
+                continue
+            pragma = re.match(r"\s*#\s*pragma\s+pack\b(.*)", found)
+            if pragma and (open_ or text[start : stop.start()].strip()):
+                fail(file, *place(stop.start()), text[start : stop.start()], "#pragma pack inside a declaration")
+            if pragma:
+                _pack(packs, pragma[1], file, *place(stop.start()))
+            if not open_ and not text[start : stop.start()].strip():
+                start = stop.end()
+            continue
+        if found in "([{":
+            if found == "{" and not open_:
+                body = _is_function(text[start : stop.start()])
+            open_.append(found)
+            if len(open_) > MOST_NESTING:
+                fail(file, *place(stop.start()), text[start : stop.start()], f"nested more than {MOST_NESTING} deep")
+            continue
+        if found in ")]}":
+            if not open_ or open_.pop() != _CLOSES[found]:
+                fail(file, *place(stop.start()), text[start : stop.end()], f"unexpected {found!r}")
+            if found == "}" and not open_ and body:
+                start, body = stop.end(), False
+            continue
+        if not open_:
+            at = begin()
+            if at < stop.start():
+                (line, column), line_at = place(at), at
+                yield Declaration(rewritten(text[at : stop.end()]), file, line, column, packs[-1])
+            start = stop.end()
+    at = begin()
+    if text[at:].strip():
+        problem = f"{open_[-1]!r} is never closed" if open_ else "unfinished declaration, a ';' is missing"
+        fail(file, *place(at), text[at:], problem)
+
+
+_ATTRIBUTE = re.compile(
+    r"__attribute(?:__)?\s*\(|\b__aligned__ \("
+)  # the second: __aligned(n) of the kernel, see `_from_kernel`
+
+
+def _is_function(head: str) -> bool:
+    # Does this text before a "{" start a function?  `struct __attribute__((packed)) s {` does not.
+    plain = "".join(text for text, _ in _attributes(head)).rstrip()
+    return plain.endswith(")") and not re.search(r"=\s*\(", plain)
+
+
+def _pack(packs: list[int], arguments: str, file: str, line: int, column: int) -> None:
+    # #pragma pack(n), pack(), pack(push), pack(push, n), pack(push, name, n), pack(pop), pack(pop, n)
+    inside = re.fullmatch(r"\s*\(([^()]*)\)\s*", arguments)
+    words = [word.strip() for word in inside[1].split(",")] if inside else ["?"]
+    numbers = [word for word in words if word.isdigit()]
+    names = [word for word in words if re.fullmatch(r"[A-Za-z_]\w*", word) and word not in ("push", "pop")]
+    known = words == [""] or len(numbers) + len(names) + (words[0] in ("push", "pop")) == len(words)
+    if not known or any(n not in ("1", "2", "4", "8", "16") for n in numbers) or len(numbers) > 1 or names:
+        fail(file, line, column, "", f"#pragma pack{arguments} is not understood")
+    if words[0] == "push":
+        packs.append(packs[-1])
+        if len(packs) > MOST_NESTING:
+            fail(file, line, column, "", f"#pragma pack(push) more than {MOST_NESTING} deep")
+    elif words[0] == "pop":
+        if len(packs) == 1:
+            fail(file, line, column, "", "#pragma pack(pop) without a push")
+        packs.pop()
+    if numbers or words == [""]:
+        packs[-1] = int(numbers[0]) if numbers else 0
+
+
+# ------------------------------------------------------------------------------------- GNU C -> C23
+
+_SPELLINGS = {
+    **dict.fromkeys(("__signed__", "__signed"), "signed"),
+    **dict.fromkeys(("__const__", "__const"), "const"),
+    **dict.fromkeys(("__volatile__", "__volatile"), "volatile"),
+    **dict.fromkeys(("__inline__", "__inline", "__restrict", "__restrict__", "__extension__", "__thread"), ""),
+    **dict.fromkeys(("__typeof__", "__typeof", "__typeof_unqual__"), "typeof"),
+    **dict.fromkeys(("__complex__", "__complex"), "_Complex"),
+    **dict.fromkeys(("__alignof__", "__alignof"), "alignof"),  # GNU's: the alignment of a variable of its own
+    "alignof": "_Alignof",  # C23's: inside a struct
+    "alignas": "_Alignas",
+    "__builtin_offsetof": "offsetof",
+}
+# Words of <linux/compiler_types.h>; user space never sees them, kernel sources are full of them.
+_KERNEL = re.compile(r"\b__packed\b|\b__aligned\s*\(|\b__(?:user|force|bitwise|rcu|iomem|percpu|kernel|private)\b")
+
+
+def _from_kernel(match: re.Match[str]) -> str:
+    found = match[0]
+    if found == "__packed":
+        return "__attribute__((packed))"
+    return "__aligned__ (" if found.startswith("__aligned") else " " * len(found)
+
+
+_REWRITE = re.compile(rf"\b(?:{'|'.join(_SPELLINGS)})\b|\b(?:__asm__|__asm|asm)\b[^(;]*(?=\()")
+_KEPT = ("packed", "aligned")
+_CHANGES_LAYOUT = ("mode", "vector_size", "ms_struct", "gcc_struct", "scalar_storage_order", "btf_type_tag")
+
+
+def rewritten(text: str) -> str:
+    """A declaration of GNU C as C23."""
+    text = _KERNEL.sub(_from_kernel, text)
+    if "__" not in text and "alig" not in text and "asm" not in text:
+        return text
+    parts = []
+    for plain, arguments in _attributes(text):
+        parts.append(plain)
+        if arguments is not None:
+            attribute, length = _as_c23(arguments[0]), arguments[1]
+            colon = _bits_before(parts)
+            if attribute and colon is not None:
+                attribute, parts[:] = "", [colon[0] + attribute + " " + colon[1]]
+            parts.append(attribute.ljust(length - arguments[0].count("\n")) + "\n" * arguments[0].count("\n"))
+    return _without_asm(_REWRITE.sub(_spelled, "".join(parts)))
+
+
+def _spelled(match: re.Match[str]) -> str:
+    return _SPELLINGS.get(match[0], "\0asm").ljust(len(match[0]))
+
+
+def _attributes(text: str) -> Iterator[tuple[str, tuple[str, int] | None]]:
+    # The text before each __attribute__((...)), with its arguments and whole length; at last the text after all.
+    position = 0
+    while found := _ATTRIBUTE.search(text, position):
+        end = _closing(text, found.end() - 1)
+        inside = text[found.end() : end - 1].strip()
+        if found[0].startswith("__aligned"):
+            inside = f"(aligned({inside}))"
+        yield text[position : found.start()], (inside, end - found.start())
+        position = end
+    yield text[position:], None
+
+
+def _closing(text: str, position: int) -> int:
+    # The position after the parenthesis that closes the one at `position`.
+    depth = 0
+    for parenthesis in re.compile(r"[()]").finditer(text, position):
+        depth += 1 if parenthesis[0] == "(" else -1
+        if depth == 0:
+            return parenthesis.end()
+    return len(text)
+
+
+def _as_c23(arguments: str) -> str:
+    # "(packed, aligned(8))" -> "[[gnu::packed,gnu::aligned(8)]]", without what does not place members
+    kept = []
+    inside = arguments[1:-1] if arguments.startswith("(") and arguments.endswith(")") else ""
+    depth, word = 0, ""
+    for character in inside + ",":
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            found = re.match(r"\s*(\w+)\s*(.*)", word, re.S)
+            name = found[1].strip("_") if found else ""
+            if found and (name in _KEPT or name in _CHANGES_LAYOUT):
+                kept.append(f"gnu::{name}{found[2].strip()}".replace("\n", " "))
+            word = ""
+        else:
+            word += character
+    return f"[[{','.join(kept)}]]" if kept else ""
+
+
+_BITS = re.compile(r":(?!:)[^:;,{}?\]]*\Z")
+
+
+def _bits_before(parts: list[str]) -> tuple[str, str] | None:
+    # If the text so far ends in the width of a bit-field: the text up to its colon, and the rest.
+    text = "".join(parts)
+    bits = _BITS.search(text)
+    return (text[: bits.start()], text[bits.start() :]) if bits else None
+
+
+def _without_asm(text: str) -> str:
+    while (found := text.find("\0asm")) >= 0:
+        end = _closing(text, text.index("(", found))
+        text = text[:found] + re.sub(r"[^\n]", " ", text[found:end]) + text[end:]
+    return text

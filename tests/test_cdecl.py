@@ -1,0 +1,164 @@
+"""What C says: declarations of every kind, and what is refused, with its place."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kernelnotes import cdecl, layout
+from kernelnotes.errors import BadInput
+
+
+def sizes(source, *abis, record="s", **options):
+    found = cdecl.parse(source, **options)[record]
+    return [layout.layout(found, abi).size for abi in abis]
+
+
+@pytest.mark.parametrize(
+    ("member", "i386", "x86_64"),
+    [
+        ("char x[sizeof(long)]", 4, 8),
+        ("char x[128 - sizeof(void *)]", 124, 120),
+        ("char x[(1 << 4) | 3 ? 'a' : 2]", 97, 97),
+        ("char x[B]", 7, 7),
+        ("char x[~0U >> 28]", 15, 15),
+        ("char x[~0UL % 1000]", 295, 615),  # 4294967295 and 18446744073709551615
+        ("char x[-1 / 2 + 3 % -2]", 1, 1),
+        ("char x[offsetof(struct in, b.c)]", 5, 9),
+        ("char x[__builtin_offsetof(struct in, v[2])]", 16, 20),
+        ("char x[(unsigned long)&((struct in *)0)->b]", 4, 8),
+        ("char x[sizeof(((struct in *)0)->v)]", 12, 12),
+        ('char x[sizeof("abc")]', 4, 4),
+        ("char x[__alignof__(long long)]", 8, 8),
+        ("char x[_Alignof(long long)]", 4, 8),
+        ("unsigned long x[1024 / (8 * sizeof(unsigned long))]", 128, 128),
+        ("int (*f)(int, char *[3])", 4, 8),
+        ("__typeof__(unsigned short) x", 2, 2),
+        ("char x[2][3][4]", 24, 24),
+        ("enum { ONE } x", 4, 4),
+        ("_Alignas(16) char x", 16, 16),
+        ("const volatile struct in *const x", 4, 8),
+    ],
+)
+def test_constant_expressions_and_declarators(member, i386, x86_64):
+    source = "struct in { long a; struct { char b0; char c; } b; int v[3]; }; enum { A = 3, B = A * 2 + 1 };"
+    assert sizes(f"{source} struct s {{ {member}; }};", "i386", "x86-64") == [i386, x86_64]
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "align"),
+    [
+        ("struct s { char a; int b; } __attribute__((packed));", 5, 1),
+        ("struct __attribute__((__packed__, __aligned__(2))) s { char a; int b; };", 6, 2),
+        ("struct s { char a; int b __attribute__((packed)); };", 5, 1),
+        ("struct s { char a; int __attribute__((aligned(16))) b, c; };", 48, 16),
+        ("struct s { char a; __aligned_u64 b; };", 16, 8),
+        ("struct s { char a; __aligned_u64 b; } __packed;", 16, 8),
+        ("typedef u64 t __attribute__((aligned(4))); struct s { char a; t b; };", 12, 4),
+        ("typedef u64 t __attribute__((aligned(8))); struct s { char a; t b; } __attribute__((packed));", 9, 1),
+        ("struct s { char a; int b; } __aligned(8);", 8, 8),
+        ("#pragma pack(push, 2)\nstruct s { char a; int b; };\n#pragma pack(pop)\n", 6, 2),
+        ("#pragma pack(1)\nstruct t { int x; };\n#pragma pack()\nstruct s { char a; int b; };", 8, 4),
+        ("struct s { int a:3 __attribute__((packed)); char b; };", 2, 1),
+        ("struct s { __extension__ union { int a; }; __signed__ char b; };", 8, 4),
+        ("struct s { u8 a; __struct_group(t, g, , int x; int y;); };", 12, 4),
+        ("typedef int d __attribute__((mode(DI))); struct s { char a; d b; };", 16, 8),
+        ("struct s { int n; __DECLARE_FLEX_ARRAY(u8, v); };", 4, 4),
+    ],
+)
+def test_attributes_packs_and_the_kernels_words(source, size, align):
+    here = layout.layout(cdecl.parse(source)["s"], "x86-64")
+    assert (here.size, here.align) == (size, align)
+
+
+def test_macros_conditionals_and_includes(tmp_path):
+    (tmp_path / "inner.h").write_text(
+        "#ifndef I\n#define I\n#define N 3\ntypedef struct { char c[N]; } inner_t;\n#endif\n"
+    )
+    source = '#include <linux/types.h>\n#include "inner.h"\n#include "inner.h"\nstruct s { inner_t i[K]; };\n'
+    source += "#if K > 3\n#error no\n#endif\n"
+    assert sizes(source, "i386", defines={"K": "2"}, include=[str(tmp_path)]) == [6]
+    with pytest.raises(BadInput, match=r":6:1: #error"):
+        cdecl.parse(source, defines={"K": "4"}, include=[str(tmp_path)])
+    with pytest.raises(BadInput, match=r"<source>:2:1: #include .inner.h. is not found, and no include path is given"):
+        cdecl.parse(source)
+
+
+def test_records_are_found_by_tag_alone_and_by_typedef():
+    found = cdecl.parse("typedef struct { int a; } t; struct s { t x; }; typedef struct s s_t; union s2 { int b; };")
+    assert list(found) == ["t", "struct s", "union s2"]
+    assert found["s"] is found["s_t"] is found["struct s"]
+    with pytest.raises(KeyError):
+        found["no"]
+
+
+def test_functions_and_variables_are_passed_over():
+    found = cdecl.parse(
+        "static inline int f(struct s *p) { return ({ 1; }); } extern int v; struct s { int x; } one = { 1 };"
+    )
+    assert list(found) == ["struct s"]
+
+
+def test_preprocessed_text_keeps_its_places():
+    with pytest.raises(BadInput, match=r"^real\.h:41:\d+: "):
+        cdecl.parse('# 1 "x.c"\n# 40 "real.h" 1\nstruct s {\nint x[n]; };\n')
+
+
+DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in range(40)) + "B40"
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("struct s { foo x; };", r"a\.h:1:\d+: .*foo|a\.h:1:\d+: "),
+        ("\n\nstruct s { int a", r"a\.h:3:1: '\{' is never closed in: struct s"),
+        ("struct s { int a; }; }", r"a\.h:1:22: unexpected '\}'"),
+        ("struct s { int a; }", r"a\.h:1:1: unfinished declaration, a ';' is missing"),
+        ("struct s { struct t x; };", r"a\.h:1:\d+: member 'x' is of the incomplete type struct t"),
+        ("struct s { void x; };", "incomplete type void"),
+        ("struct s { int f(void); };", "member 'f' is a function"),
+        ("struct s { int x[], y; };", "the flexible array 'x' is not the last member"),
+        ("struct s { int x; char x; };", "two members are called 'x'"),
+        ("struct s { int x[n]; };", "'n' is not a constant known here"),
+        ("struct s { int x[1 / 0]; };", "division by zero"),
+        ("struct s { int x[1 << 40]; };", "a shift by 40 of 32 bits"),
+        ("struct s { int x[f(1)]; };", "a function call is no integer constant"),
+        ("struct s { float x:3; };", "not of an integer type"),
+        ("struct s { int x:3 __attribute__((aligned(8))); };", "aligned on the bit-field x: no ABI defines it"),
+        ("struct s { int x __attribute__((mode(DI))); };", "'mode' changes layouts"),
+        ("struct s { int x __attribute__((aligned(3))); };", "3 is not a power of two"),
+        ("struct s { int * __attribute__((packed)) x; };", "gcc and clang differ"),
+        ("struct s { _Atomic int x; };", "_Atomic"),
+        ("struct s { int x; }; struct s { char y; };", "struct s is defined twice, first at a.h:1"),
+        ("#pragma pack(3)\n", r"a\.h:1:1: #pragma pack\(3\) is not understood"),
+        ("#pragma pack(pop)\n", r"pack\(pop\) without a push"),
+        ("struct s {\n#pragma pack(1)\nint x; };", r"a\.h:2:1: #pragma pack inside a declaration"),
+        ("hello world;", r"a\.h:1:\d+"),
+        ("struct s { int x" + "[1]" * 5 + "; }; " + "{" * 500, "nested more than 200 deep|"),
+        ("struct s { int x[" + "(" * 5000 + "1" + ")" * 5000 + "]; };", "nested"),
+        ("struct s { int x[" + "1+" * 20000 + "1]; };", "nested"),
+        ("struct s { int x[" + "9" * 5000 + "]; };", "is not an integer|does not fit"),
+        (DOUBLING, "macros expand to more than"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_cannot_be_read_is_refused_with_place_and_reason(source, problem):
+    with pytest.raises(BadInput, match=problem):
+        cdecl.parse(source, filename="a.h")
+
+
+WORDS = """struct union enum typedef int char long unsigned s t x y { } ( ) [ ] ; , : = 1 0 3 * + - / % << ~ & -> .
+sizeof " ' \\ # #define #if #endif #include #pragma pack ( push __attribute__ (( packed aligned _Alignas offsetof __u64
+void /* */ // _Static_assert typeof volatile const ... ?""".split()  # noqa: SIM905
+WORDS.append("\n")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join)))
+@example("struct s { int x[sizeof(struct s)]; };")
+@example("struct s { int x : sizeof(x); };")
+def test_any_text_gives_records_or_bad_input(text):
+    try:
+        for record in cdecl.parse(text).values():
+            layout.layout(record, "i386")
+    except BadInput:
+        pass
