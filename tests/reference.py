@@ -31,7 +31,7 @@ class Happened(NamedTuple):
 class Reference:
     """A memory under `rules`: "fifo", "lru", "balanced-2012", "proposal-2012", or "fixed lists"."""
 
-    def __init__(self, memory, rules, anon=(), inactive_share=50, entry_after_tick=None, active_pages=0):
+    def __init__(self, memory, rules, anon=(), inactive_share=50, entry_after_tick=None, active_pages=0, ticks=True):
         self.memory = memory  # for "fixed lists" the length of the inactive list alone
         self.rules = rules
         self.anon = set(anon)
@@ -40,6 +40,7 @@ class Reference:
         if entry_after_tick is None:
             entry_after_tick = rules in ("balanced-2012", "proposal-2012")
         self.entry_after_tick = entry_after_tick
+        self.ticks = ticks  # whether an activation advances workingset_time
         self.active = []
         self.inactive = []
         self.unmapped = set()
@@ -80,7 +81,7 @@ class Reference:
 
     def activate(self, page):
         self.inactive.remove(page)
-        self.workingset_time += 1
+        self.workingset_time += 1 if self.ticks else 0
         self.counts["activations"] += 1
         self.activated.append(page)
         if page in self.unmapped:

@@ -85,8 +85,24 @@ def fitting(pages, memory):
 # --- The article's rules, read a second time. -------------------------------------------------------------------------
 
 
-def differently(rules, inactive_share):
-    return RULES[rules].but(f"{rules}, {inactive_share} %", inactive_share=inactive_share)
+def differently(rules, inactive_share, **choices):
+    return RULES[rules].but(f"{rules}, {inactive_share} %", inactive_share=inactive_share, **choices)
+
+
+clocks = st.fixed_dictionaries({"entry_after_tick": st.integers(0, 1), "activation_ticks": st.integers(0, 1)})
+
+
+@pytest.mark.parametrize("rules", TWO_LISTS)
+@settings(deadline=None, max_examples=100)
+@given(pages=page_lists, memory=memories, share=shares, clock=clocks)
+def test_other_clocks_tick_as_they_say(rules, pages, memory, share, clock):
+    told = Reference(
+        memory, rules, (), share, entry_after_tick=clock["entry_after_tick"], ticks=clock["activation_ticks"]
+    )
+    ours = refault.Memory(memory, differently(rules, share, **clock))
+    for page in pages:
+        assert fields(ours.access(page)) == told.access(page)
+        assert lists_of(ours) == lists_of(told)
 
 
 def lists_of(memory):

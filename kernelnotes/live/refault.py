@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from kernelnotes import recordings
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
+from kernelnotes.live import trial
 from kernelnotes.provenance import Provenance
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, FAULT, FLUSH, GET_PAGES, MAP_PAGES, File, Recording
 
@@ -248,11 +249,11 @@ def _own_memory_cgroup() -> Path:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, below = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), below)
-    for mount in _mounts():
-        if mount.type == "cgroup" and "memory" in mount.options.split(",") and "memory" in own:
+    for mount in trial.mounts():
+        if mount.fstype == "cgroup" and "memory" in mount.options.split(",") and "memory" in own:
             inside = os.path.relpath(own["memory"], mount.root)
-            path = Path(mount.path) / ("" if inside.startswith("..") else inside)
-            return path if path.is_dir() else Path(mount.path)
+            path = Path(mount.point) / ("" if inside.startswith("..") else inside)
+            return path if path.is_dir() else Path(mount.point)
     raise Unavailable(
         "memory cgroup: no v1 memory hierarchy is mounted; mount one: mount -t cgroup -o memory none /mnt"
     )
@@ -268,21 +269,6 @@ _FLUSH = re.compile(r"memcg_id=(?P<id>\d+).* force=(?P<force>\d) needs_flush=(?P
 _EVENT = re.compile(r"\s*(?:.*)-(?P<pid>\d+)\s+\[\d+\]\s.*?\s(?P<order>\d+): (?P<name>\w+): (?P<fields>.*)")
 
 
-class _Mount(NamedTuple):
-    root: str
-    path: str
-    device: str
-    type: str
-    options: str
-
-
-def _mounts() -> Iterator[_Mount]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, right = line.split(" - ", 1)
-        device, root, path = left.split()[2:5]
-        yield _Mount(root, path, device, right.split()[0], right.split()[-1])
-
-
 @contextlib.contextmanager
 def tracefs() -> Iterator[Path]:
     """The kernel's tracing directory: where it is mounted, else a mount of our own that nobody else sees.
@@ -290,9 +276,9 @@ def tracefs() -> Iterator[Path]:
     The mount is never attached to the file tree, it hangs on a file descriptor and goes with it, even if we are killed.
     Raises Unavailable.  Source: fsopen(2), fsmount(2).
     """
-    for mount in _mounts():
-        if mount.type == "tracefs" and os.access(mount.path, os.W_OK):
-            yield Path(mount.path)
+    for mount in trial.mounts():
+        if mount.fstype == "tracefs" and os.access(mount.point, os.W_OK):
+            yield Path(mount.point)
             return
     libc = ctypes.CDLL(None, use_errno=True)
     fsopen, fsconfig, fsmount = 430, 431, 432  # the same number on every architecture
@@ -500,7 +486,7 @@ def _find(wanted: set[_Inode], directory: Path) -> dict[_Inode, File]:
                 found[inode] = File(f"dev/{name}", 0)
     for device in {inode.device for inode in wanted - set(found)}:
         numbers = {inode.number for inode in wanted if inode.device == device}
-        tops = [m.path for m in _mounts() if m.device == device]
+        tops = [m.point for m in trial.mounts() if m.device == device]
         if _device(directory) == device:
             tops.insert(0, str(directory.resolve()))
         for number, path in itertools.chain.from_iterable(_walk(top, numbers) for top in tops):
@@ -516,7 +502,7 @@ def _find(wanted: set[_Inode], directory: Path) -> dict[_Inode, File]:
 
 def _walk(top: str, wanted: set[int]) -> Iterator[tuple[int, str]]:
     # The files with wanted inode numbers in one file system, from `top` down.
-    mounted = {mount.path for mount in _mounts()} - {top}
+    mounted = {mount.point for mount in trial.mounts()} - {top}
     folders = [top]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:

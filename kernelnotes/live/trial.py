@@ -316,12 +316,13 @@ def programs_32bit() -> Outcome:
 
 
 class Mount(NamedTuple):
-    """A line of /proc/self/mountinfo: which folder of the file system (`root`) is seen at `point`."""
+    """A line of /proc/self/mountinfo: which folder of the file system (`root`) on `device` is seen at `point`."""
 
     root: str
     point: str
     fstype: str
     options: str
+    device: str = ""
 
 
 def mounts() -> list[Mount]:
@@ -334,8 +335,9 @@ def parse_mountinfo(text: str) -> list[Mount]:
     found = []
     for line in text.splitlines():
         left, right = line.split(" - ")
-        root, point = (re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), field) for field in left.split()[3:5])
-        found.append(Mount(root, point, right.split()[0], right.split()[-1]))
+        device, *names = left.split()[2:5]
+        root, point = (re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), name) for name in names)
+        found.append(Mount(root, point, right.split()[0], right.split()[-1], device))
     return found
 
 

@@ -101,8 +101,8 @@ def test_mountinfo_is_read_with_its_optional_fields_and_blanks():
         "29 22 0:26 /user\\040one /sys/a\\040blank rw shared:10 - cgroup cgroup rw,memory\n"
     )
     assert trial.parse_mountinfo(text) == [
-        ("/", "/sys/fs/cgroup", "tmpfs", "ro,mode=755"),
-        ("/user one", "/sys/a blank", "cgroup", "rw,memory"),
+        ("/", "/sys/fs/cgroup", "tmpfs", "ro,mode=755", "0:20"),
+        ("/user one", "/sys/a blank", "cgroup", "rw,memory", "0:26"),
     ]
 
 
