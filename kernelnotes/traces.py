@@ -108,7 +108,9 @@ def as_trace(trace: TraceLike) -> Trace:
 def _page_labels(given: Any, name: str) -> npt.NDArray[Any]:
     whole = isinstance(given, np.ndarray) and given.dtype.kind in "iu"
     pages: npt.NDArray[Any] = given if whole else _array(given, name)
-    if pages.ndim != 1 or len(pages) == 0:
+    if pages.ndim == 1 and len(pages) == 0:
+        raise BadInput(f"{name}: it is empty, expected at least one access")
+    if pages.ndim != 1:
         raise BadInput(f"{name}: expected at least one access in a flat sequence, got shape {pages.shape}")
     if pages.dtype.kind == "O":
         return pages

@@ -180,7 +180,7 @@ def test_mix_loops_in_order_and_draws_the_rest_from_zipf():
 @pytest.mark.parametrize(
     ("pages", "said"),
     [
-        ([], r"at least one access .* shape \(0,\)"),
+        ([], r"it is empty, expected at least one access"),
         ("", r"at least one access"),
         (np.array([], dtype=int), r"at least one access"),
         ([3, -1], r"access 1 is to page -1, expected page numbers >= 0"),

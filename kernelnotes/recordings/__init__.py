@@ -180,7 +180,8 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Recording:
     """A recording that comes with the package.  Raises BadInput for an unknown name, with the known ones."""
     if name not in names():
-        raise BadInput(f"recording {name!r} is unknown, known are: {', '.join(names())}")
+        hint = "; a file is read by recordings.read" if "/" in name or "." in name else ""
+        raise BadInput(f"recording {name!r} is unknown, known are: {', '.join(names())}{hint}")
     with resources.as_file(resources.files(__name__) / f"{name}.gz") as path:
         return read(path)
 
