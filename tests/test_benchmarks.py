@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -20,3 +22,11 @@ def test_replay_is_measured_against_libcachesim():
     peers = {miss_ratios[side] for side in miss_ratios if side.startswith("libcachesim LRU, hashpower")}
     assert peers == {miss_ratios["lru"]}
     assert re.search(r"LRU miss counts equal: True; wanted ratios missed: ", ran.stdout)
+
+
+@pytest.mark.needs("32-bit programs")
+def test_records_of_the_uapi_headers_lie_where_gcc_puts_them():
+    ran = subprocess.run([sys.executable, BENCHMARKS / "uapi.py", "--every", "40"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for abi in ("x86-64", "i386"):
+        assert re.search(rf"{abi}: .*[1-9]\d\d exact records.*; 0 wrong numbers, 0 records refused", ran.stdout)
