@@ -138,28 +138,23 @@ def test_notebooks_carry_neither_outputs_nor_execution_counts(notebook):
 
 
 OWN_PATHS = [re.escape(f"{ROOT}/"), re.escape(f"{Path.home()}/"), r"/(?:work|root)/"]
-HOSTS = [re.escape(host) for host in ("pypi.org", "pythonhosted.org", "registry.npmjs.org", "deb.debian.org")]
-BETRAYING = re.compile(rf"(?<![\w.~)}}-])(?:{'|'.join(OWN_PATHS)})[\w.]|{'|'.join(HOSTS)}")
+HOSTS = r"(?:pypi|pythonhosted|registry\.npmjs|deb\.debian)\.org"  # never spelled out, not even here
+BETRAYING = re.compile(rf"(?<![\w.~)}}-])(?:{'|'.join(OWN_PATHS)})[\w.]|{HOSTS}")
 
 
 def test_no_tracked_file_names_a_path_of_one_machine_or_the_host_of_a_package_registry():
-    found = {
-        f"{path.relative_to(ROOT)}: {match[0]}"
-        for path in TRACKED
-        if path != Path(__file__)
-        for match in BETRAYING.finditer(text(path))
-    }
+    found = {f"{path.relative_to(ROOT)}: {match[0]}" for path in TRACKED for match in BETRAYING.finditer(text(path))}
     assert not found
 
 
 @pytest.mark.parametrize(
-    "path", ["/work/main/a", "in /root/.cache", f"{Path.home()}/x", "(see https://pypi.org/simple)"]
+    "path", ["/" + "work/main/a", "in /" + "root/.cache", f"{Path.home()}/x", "(see https://pypi" + ".org/simple)"]
 )
 def test_the_search_for_machine_paths_finds_them(path):
     assert BETRAYING.search(path)
 
 
-@pytest.mark.parametrize("path", ["frame/work/x", "/home/alice/map", "tests/root/x", "{path}/work/x"])
+@pytest.mark.parametrize("path", ["frame/" + "work/x", "/home/alice/map", "tests/root/x", "{path}/" + "work/x"])
 def test_the_search_for_machine_paths_spares_other_paths(path):
     assert not BETRAYING.search(path)
 
