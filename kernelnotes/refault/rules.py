@@ -197,8 +197,12 @@ def reclaim(m: State, rules: Choices) -> None:
 
 
 def evict(m: State, rules: Choices) -> None:
-    """Evict the oldest inactive page; its shadow entry is the time."""
-    page = take_oldest(m, INACTIVE)
+    """Evict the oldest inactive page."""
+    leave_shadow(m, rules, take_oldest(m, INACTIVE))
+
+
+def leave_shadow(m: State, rules: Choices, page: int) -> None:
+    """Put a shadow entry, the time, in the place of an evicted page."""
     entry = m.n[WORKINGSET_TIME] + rules.entry_after_tick & TIME_MASK
     m.word[page] = entry << ENTRY | m.word[page] & ANON | SHADOW
     m.n[WORKINGSET_TIME] += 1
@@ -226,6 +230,12 @@ def fifo(m: State, rules: Choices, page: int) -> int:
     word = m.word[page]
     if word & RESIDENT:
         return HIT
+    return read_in(m, rules, page)
+
+
+def read_in(m: State, rules: Choices, page: int) -> int:
+    """A fault under rules of one list: make room if there is none, put `page` at the newest end."""
+    word = m.word[page]
     distance = look_up_shadow(m, word)
     if is_full(m):
         evict(m, rules)
@@ -240,11 +250,7 @@ def lru(m: State, rules: Choices, page: int) -> int:
         remove(m, INACTIVE, page)
         push_newest(m, INACTIVE, page, word & ANON)
         return HIT
-    distance = look_up_shadow(m, word)
-    if is_full(m):
-        evict(m, rules)
-    push_newest(m, INACTIVE, page, word & ANON)
-    return distance
+    return read_in(m, rules, page)
 
 
 def opt(m: State, rules: Choices, page: int) -> int:
@@ -260,10 +266,7 @@ def opt(m: State, rules: Choices, page: int) -> int:
         return HIT
     distance = look_up_shadow(m, word)
     if is_full(m):
-        victim = m.ring[0]
-        m.word[victim] = (m.n[WORKINGSET_TIME] & TIME_MASK) << ENTRY | m.word[victim] & ANON | SHADOW
-        m.n[WORKINGSET_TIME] += 1
-        m.n[EVICTIONS] += 1
+        leave_shadow(m, rules, m.ring[0])
         _sift_down(m, page, word & ANON)
     else:
         m.n[LENGTH + INACTIVE] += 1
@@ -335,7 +338,7 @@ def run_built_in(which: int, m: State, rules: Choices, pages: Any, start: int, s
 BUILT_IN = (two_lists, fixed_lists, fifo, lru, opt)
 OPERATIONS = (
     *(push_newest, take_oldest, remove, _squeeze),
-    *(activate, activate_refault, look_up_shadow, is_full, demote, reclaim, evict),
+    *(activate, activate_refault, look_up_shadow, is_full, demote, reclaim, evict, leave_shadow, read_in),
     *(_place, _sift_up, _sift_down),
 )
 
