@@ -18,7 +18,8 @@ The rest is bit-fields.  `bit_fields` names the rule (see `layout`):
 
 `unnamed_aligns`: unnamed bit-fields, those of width 0 included, align the record as named ones do (AAPCS: ARM EABI,
 AArch64).  `least_align`: no record that is not packed is aligned to less (old ARM: every struct is a multiple of 4).
-`biggest` is what a bare `__attribute__((aligned))` means.
+`biggest` is what a bare `__attribute__((aligned))` means.  `ioctl` says how Linux packs direction and size into an
+ioctl number there.
 
 `checked` says which compiler confirmed the row: every record rule and scalar was compiled, nothing is quoted.  Left
 out: vector types, decimal floats, `_Float16`, and flags that change an ABI (-malign-double, -fshort-enums).
@@ -29,11 +30,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kernelnotes.errors import BadInput
 
 SizeAlign = tuple[int, int]
+
+
+class Ioctl(NamedTuple):
+    """The words of asm/ioctl.h: the direction's values, and how many bits the size has.
+
+    Source: include/uapi/asm-generic/ioctl.h; arch/{alpha,mips,powerpc,sparc,parisc}/include/uapi/asm/ioctl.h.
+    """
+
+    none: int
+    read: int
+    write: int
+    size_bits: int
+
+
+GENERIC_IOCTL = Ioctl(0, 2, 1, 14)
+_OSF_IOCTL = Ioctl(1, 2, 4, 13)  # "none" has a bit of its own, as in OSF/1
+_PARISC_IOCTL = Ioctl(0, 1, 2, 14)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +74,7 @@ class Abi:
     empty_size: int = 0  # sizeof of a record without members
     biggest: int = 16
     standalone: Mapping[str, int] = field(default_factory=dict, repr=False)
+    ioctl: Ioctl = GENERIC_IOCTL
     checked: str = ""
 
     @property
@@ -144,23 +163,37 @@ _TABLE = [
         biggest=4,
         checked=f"{_GCC} -malign-int",
     ),
-    Abi("ppc32", "big", _ILP32_QUAD, char_signed=False, checked=f"{_BOTH}, but for long double: {_GCC} alone"),
-    Abi("ppc64", "big", _LP64, char_signed=False, checked=f"{_BOTH}, but for long double: {_GCC} alone"),
-    Abi("ppc64le", "little", _LP64_FLOAT128, char_signed=False, checked=_BOTH),
+    Abi(
+        "ppc32",
+        "big",
+        _ILP32_QUAD,
+        char_signed=False,
+        ioctl=_OSF_IOCTL,
+        checked=f"{_BOTH}, but for long double: {_GCC} alone",
+    ),
+    Abi(
+        "ppc64",
+        "big",
+        _LP64,
+        char_signed=False,
+        ioctl=_OSF_IOCTL,
+        checked=f"{_BOTH}, but for long double: {_GCC} alone",
+    ),
+    Abi("ppc64le", "little", _LP64_FLOAT128, char_signed=False, ioctl=_OSF_IOCTL, checked=_BOTH),
     Abi("riscv32", "little", _ILP32_QUAD, char_signed=False, checked=_BOTH),
     Abi("riscv64", "little", _LP64, char_signed=False, checked=_BOTH),
     Abi("s390-31", "big", _scalars(4, (16, 8)), char_signed=False, biggest=8, checked=_GCC),
     Abi("s390x", "big", _scalars(8, (16, 8), int128=(16, 8)), char_signed=False, biggest=8, checked=_BOTH),
-    Abi("mips-o32", "big", _ILP32, biggest=8, checked=_BOTH),
-    Abi("mipsel-o32", "little", _ILP32, biggest=8, checked=_BOTH),
-    Abi("mips-n32", "big", _N32, checked=_BOTH),
-    Abi("mipsel-n32", "little", _N32, checked=_CLANG),
-    Abi("mips-n64", "big", _LP64, checked=_BOTH),
-    Abi("mipsel-n64", "little", _LP64, checked=_CLANG),
-    Abi("sparc32", "big", _scalars(4, (16, 8)), biggest=8, checked=_BOTH),
-    Abi("sparc64", "big", _LP64, checked=_BOTH),
-    Abi("alpha", "little", _LP64, checked=_GCC),
-    Abi("hppa", "big", _ILP32, biggest=8, checked=_GCC),
+    Abi("mips-o32", "big", _ILP32, biggest=8, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("mipsel-o32", "little", _ILP32, biggest=8, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("mips-n32", "big", _N32, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("mipsel-n32", "little", _N32, ioctl=_OSF_IOCTL, checked=_CLANG),
+    Abi("mips-n64", "big", _LP64, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("mipsel-n64", "little", _LP64, ioctl=_OSF_IOCTL, checked=_CLANG),
+    Abi("sparc32", "big", _scalars(4, (16, 8)), biggest=8, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("sparc64", "big", _LP64, ioctl=_OSF_IOCTL, checked=_BOTH),
+    Abi("alpha", "little", _LP64, ioctl=_OSF_IOCTL, checked=_GCC),
+    Abi("hppa", "big", _ILP32, biggest=8, ioctl=_PARISC_IOCTL, checked=_GCC),
     Abi("sh4", "little", _at_most(4, _ILP32), biggest=4, checked=_GCC),
     Abi("arc", "little", _at_most(4, _ILP32), char_signed=False, biggest=4, checked=_GCC),
     Abi("loongarch64", "little", _LP64, checked=_CLANG),

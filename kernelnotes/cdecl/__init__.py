@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from kernelnotes.cdecl.known import Known
+from kernelnotes.cdecl.predefined import predefined
 from kernelnotes.cdecl.scope import Records, Scope
 from kernelnotes.cdecl.source import MOST_BYTES, declarations
 from kernelnotes.errors import BadInput
 
-__all__ = ["Records", "parse"]
+__all__ = ["Known", "Records", "parse", "predefined"]
 
 Preprocess = Callable[[str, str, Mapping[str, str], list[str]], str]
 
@@ -31,6 +33,7 @@ def parse(
     include: Iterable[str] | None = None,
     cpp: Preprocess | None = None,
     filename: str = "<source>",
+    known: Known | None = None,
 ) -> Records:
     """Every struct and union that the source defines, by name: `struct x`, `union x`, or a typedef.
 
@@ -48,6 +51,8 @@ def parse(
         `live.cpp` has one that runs a program.
     filename : str
         What errors call the source.
+    known : Known, optional
+        Remembers between calls: headers that include the same headers share their work, and their records.
 
     Raises BadInput with file, line, column and the declaration for what is no C, or cannot be placed.
     """
@@ -55,14 +60,15 @@ def parse(
         raise BadInput(f"source is a {type(source).__name__}, expected C text")
     if len(source) > MOST_BYTES or "\0" in source:
         raise BadInput(f"{filename}: expected C text of at most {MOST_BYTES >> 20} MiB without NUL characters")
+    known = Known() if known is None else known
     paths = list(include or [])
     if cpp is not None:
         text = cpp(source, filename, defines or {}, paths)
     else:
         from kernelnotes.cdecl.preprocess import preprocess
 
-        text = preprocess(source, filename, defines or {}, paths)
-    scope = Scope()
-    for declaration in declarations(text, filename):
+        text = preprocess(source, filename, defines or {}, paths, known.expansions)
+    scope = Scope(known.readings)
+    for declaration in declarations(text, filename, known.stretches):
         scope.read(declaration)
     return scope.records

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pycparser import c_ast
 
 from kernelnotes.abi import Abi
+from kernelnotes.cdecl import names
 from kernelnotes.ctype import Aligned, Array, Enum, Pointer, Record, Scalar, Type
 from kernelnotes.layout.place import enum_type, measure, place
 
@@ -101,9 +102,9 @@ def _character(found: re.Match[str]) -> int:
 def _name(node: Any, scope: Scope, abi: Abi | None) -> Value:
     if node.name in ("true", "false"):
         return Value(int(node.name == "true"))
-    if node.name not in scope.constants:
+    number = scope.constants.get(node.name, names.IOCTL.get(node.name))
+    if number is None:
         scope.fail(node, f"{node.name!r} is not a constant known here")
-    number = scope.constants[node.name]
     if not isinstance(number, int):
         if abi is None:
             raise NeedsAbi

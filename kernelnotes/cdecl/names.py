@@ -7,13 +7,14 @@ Source: include/uapi/linux/types.h, include/uapi/asm-generic/posix_types.h.
 
 from __future__ import annotations
 
-from kernelnotes.ctype import SCALARS, Aligned, Scalar, Type
+from kernelnotes.ctype import SCALARS, Aligned, Later, Scalar, Type
 
 INTEGERS = ("signed", "unsigned", "char", "bool", "wchar")
 
 _HEADERS = """
     linux/types.h asm/types.h asm-generic/types.h asm-generic/int-ll64.h linux/posix_types.h asm/posix_types.h
     linux/compiler.h linux/compiler_types.h linux/stddef.h linux/const.h asm/byteorder.h asm/bitsperlong.h
+    linux/ioctl.h asm/ioctl.h asm-generic/ioctl.h sys/ioctl.h
     stddef.h stdint.h stdbool.h inttypes.h limits.h stdalign.h sys/types.h
 """
 HEADERS = frozenset(_HEADERS.split())
@@ -69,6 +70,14 @@ MEMBER_ALIGNED = {
     name: Aligned(SCALARS[f"{sign}long long"], 8, name)
     for sign, names in _MEMBER_ALIGNED.items()
     for name in names.split()
+}
+
+# Where an ioctl number has its direction and its size is the ABI's; see abi.Ioctl.
+IOCTL = {
+    "_IOC_NONE": Later("_IOC_NONE", lambda abi: abi.ioctl.none),
+    "_IOC_READ": Later("_IOC_READ", lambda abi: abi.ioctl.read),
+    "_IOC_WRITE": Later("_IOC_WRITE", lambda abi: abi.ioctl.write),
+    "_IOC_DIRSHIFT": Later("_IOC_DIRSHIFT", lambda abi: 16 + abi.ioctl.size_bits),
 }
 
 PRELUDE: dict[str, Type] = _fixed() | _widthless() | MEMBER_ALIGNED

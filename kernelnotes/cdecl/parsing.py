@@ -1,13 +1,12 @@
-"""One declaration through pycparser, once per text.
+"""One declaration through pycparser.
 
-What the same text means can depend only on which of its words are typedef names: these are part of the key.
+pycparser is told which words of the text are typedef names: all that C's grammar depends on.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container
-from functools import lru_cache
 from typing import Any
 
 from pycparser.c_parser import CParser, ParseError
@@ -20,10 +19,15 @@ _PARSER = CParser(dialect="c23")
 _KEYWORDS = {"bool", "true", "false", "nullptr", "typeof", "static_assert", "alignas", "alignof", "constexpr"}
 
 
+def words(text: str) -> set[str]:
+    """Every word of C in the text."""
+    return set(_WORD.findall(text))
+
+
 def parsed(declaration: Declaration, typedefs: Container[str]) -> list[Any]:
     """The nodes of the declaration.  Raises BadInput where it is no C."""
     text, file, line, column, _ = declaration
-    known = {word for word in _WORD.findall(text) if word in typedefs} - _KEYWORDS
+    known = {word for word in words(text) if word in typedefs} - _KEYWORDS
     outcome = _parse(text, file, line, column, tuple(sorted(known)))
     if isinstance(outcome, list):
         return outcome
@@ -36,7 +40,6 @@ def _plainly(problem: str) -> str:
     return "not a declaration, or of a type that is not known here" if problem == "Invalid specifier list" else problem
 
 
-@lru_cache(maxsize=20_000)
 def _parse(text: str, file: str, line: int, column: int, typedefs: tuple[str, ...]) -> list[Any] | tuple[int, int, str]:
     quoted = file.replace("\\", "/").replace('"', "'").replace("\n", " ")
     before = "".join(f"typedef int {name};" for name in typedefs)

@@ -11,13 +11,14 @@ GNU C lets an attribute stand nearly anywhere; what it applies to follows from t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from pycparser import c_ast, c_generator
 
 from kernelnotes.abi import Abi
 from kernelnotes.cdecl import constant, names
-from kernelnotes.cdecl.parsing import parsed
+from kernelnotes.cdecl.parsing import parsed, words
 from kernelnotes.cdecl.source import Declaration, fail
 from kernelnotes.ctype import (
     BIGGEST,
@@ -56,10 +57,29 @@ class Records(dict[str, Record]):
         raise KeyError(name)
 
 
-class Scope:
-    """The names of one translation unit."""
+@dataclass(slots=True)
+class Reading:
+    """What a declaration meant before: its words, and for what they meant then, the names it defined."""
 
-    def __init__(self) -> None:
+    words: tuple[str, ...]
+    defined: list[tuple[_Meant, _Defined]] = field(default_factory=list)
+
+
+Readings = dict[Declaration, Reading]
+_Meant = tuple[tuple[Any, ...], ...]  # each word as a typedef, as a constant and as a tag
+_Defined = tuple[dict[str, Type], dict[str, Number], dict[str, Record | Enum], dict[str, Record]]
+
+
+class Scope:
+    """The names of one translation unit.
+
+    `known` keeps what declarations meant between units: one that is read again, its words meaning the same, gives the
+    same Record, which is then laid out once.
+    """
+
+    def __init__(self, known: Readings | None = None) -> None:
+        self.known = {} if known is None else known
+        self.defined: _Defined = ({}, {}, {}, {})  # by the declaration being read
         self.typedefs: dict[str, Type] = dict(names.PRELUDE)
         self.constants: dict[str, Number] = {}
         self.tags: dict[str, Record | Enum] = {}
@@ -79,21 +99,40 @@ class Scope:
     def read(self, declaration: Declaration) -> None:
         """Take in one declaration.  Raises BadInput where it is none, or one that no ABI defines."""
         self.declaration = declaration
+        reading = self.known.get(declaration)
+        if reading is None:
+            reading = self.known[declaration] = Reading(tuple(words(declaration.text)))
+        meant = tuple(tuple(map(table.get, reading.words)) for table in (self.typedefs, self.constants, self.tags))
+        for before, defined in reading.defined:
+            if before == meant:
+                self._define_all(defined)
+                return
+        self.defined = ({}, {}, {}, {})
+        self._converted.clear()
         try:
             for node in parsed(declaration, self.typedefs):
                 self._read(node)
         except RecursionError:
             self.fail(None, "nested too deeply")
+        reading.defined.append((meant, self.defined))
+
+    def _define_all(self, defined: _Defined) -> None:
+        for names_of_scope, made in zip((self.typedefs, self.constants, self.tags, self.records), defined, strict=True):
+            names_of_scope.update(made)  # type: ignore[attr-defined]
+
+    def _define_type(self, name: str, made: Type) -> None:
+        self.typedefs[name] = self.defined[0][name] = made
 
     def _read(self, node: Any) -> None:
         if isinstance(node, c_ast.Typedef):
             made = self.convert(node.type, node, alias=node.name)
             for attribute in _all_attributes(node):
                 if attribute.name not in ("packed", "aligned"):
-                    self.typedefs[node.name] = names.changed(made, node.name, attribute.name, attribute.arguments or "")
+                    changed = names.changed(made, node.name, attribute.name, attribute.arguments or "")
+                    self._define_type(node.name, changed)
                     return
             asked = self._asked(node)
-            self.typedefs[node.name] = Aligned(made, asked, node.name) if asked else made
+            self._define_type(node.name, Aligned(made, asked, node.name) if asked else made)
         elif isinstance(node, c_ast.Decl) and not isinstance(node.type, c_ast.FuncDecl):
             if any(True for _ in _bodies(node.type)):
                 self.convert(node.type, node)
@@ -162,12 +201,12 @@ class Scope:
         if id(node) in self._converted:
             return self._converted[id(node)][1]
         kind = type(node).__name__.lower()
-        tag = f"{kind} {node.name}" if node.name else ""
+        tag = node.name or ""
         body = node.values if kind == "enum" else node.decls
         if body is None:
-            if tag in self.tags:
+            if tag in self.tags and _kind(self.tags[tag]) == kind:
                 return self.tags[tag]
-            return Scalar(tag, "incomplete", "incomplete")
+            return Scalar(f"{kind} {tag}", "incomplete", "incomplete")
         known = self.tags.get(tag)
         attributes = _attributes(node) + after
         made: Record | Enum
@@ -177,12 +216,13 @@ class Scope:
             made = self._record(node, kind, attributes, alias)
         if known is not None:
             first = f", first at {known.where}" if isinstance(known, Record) else ""
-            self.fail(node, f"{tag} is defined twice{first}")
+            self.fail(node, f"{kind} {tag} is defined twice{first}")
         self._converted[id(node)] = (node, made)
         if tag:
-            self.tags[tag] = made
+            self.tags[tag] = self.defined[2][tag] = made
         if isinstance(made, Record) and (tag or alias):
-            self.records[tag or alias] = made
+            name = f"{kind} {tag}" if tag else alias
+            self.records[name] = self.defined[3][name] = made
         return made
 
     def _enum(self, node: Any, attributes: list[Any]) -> Enum:
@@ -191,7 +231,7 @@ class Scope:
         for enumerator in node.values.enumerators:
             value = self.number(enumerator.value) if enumerator.value is not None else following
             values.append(value)
-            self.constants[enumerator.name] = value
+            self.constants[enumerator.name] = self.defined[1][enumerator.name] = value
             following = _plus_one(value)
         underlying = self.convert(node.underlying_type, node) if node.underlying_type is not None else None
         packed = any(attribute.name == "packed" for attribute in attributes)
@@ -318,6 +358,10 @@ class Scope:
         if isinstance(node, c_ast.Cast) and isinstance(node.to_type.type, c_ast.PtrDecl):
             return self.convert(node.to_type.type.type, node.to_type)
         self.fail(node, "only a cast to a pointer can be followed in a constant expression")
+
+
+def _kind(made: Record | Enum) -> str:
+    return made.kind if isinstance(made, Record) else "enum"
 
 
 def _plus_one(value: Number) -> Number:

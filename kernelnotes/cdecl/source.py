@@ -50,15 +50,68 @@ def without_comments(text: str) -> str:
 
 
 _STOP = re.compile(r"""[{}()\[\];]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|^[ \t]*\#[^\n]*|_Pragma\s*\(""", re.M)
-_MARKER = re.compile(r'\s*#\s*(?:line\s+)?(\d+)(?:\s+"((?:[^"\\]|\\.)*)")?')
+_MARKER = re.compile(r'^[ \t]*#[ \t]*(?:line[ \t]+)?(\d+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[^\n]*\n?', re.M)
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
 
-def declarations(text: str, file: str) -> Iterator[Declaration]:
-    """Every declaration at the top level of preprocessed text; function definitions are passed over."""
+class _Stretch(NamedTuple):
+    # What was found in a stretch of text: its declarations, the #pragma pack in force behind it (the stack of them),
+    # and where and how the stretch ends inside a declaration, None where it does not.
+    declarations: tuple[Declaration, ...]
+    packs: tuple[int, ...]
+    open: tuple[str, int, int, str, str] | None
+
+
+Stretches = dict[tuple[str, str, int, tuple[int, ...]], _Stretch]  # by text, file, line and packs
+
+
+def declarations(text: str, file: str, known: Stretches | None = None) -> Iterator[Declaration]:
+    """Every declaration at the top level of preprocessed text; function definitions are passed over.
+
+    `known` keeps what was found between the line markers, so that a header that many others include is cut up once.
+    """
     text = without_comments(text)
-    packs = [0]
-    start, line, line_at = 0, 1, 0  # `line` is the line number at the position `line_at`
+    known = {} if known is None else known
+    line, packs = 1, (0,)
+    start = counted = tries = deep = 0
+    for end, next_start, next_file, next_line in _between_markers(text):
+        stretch: _Stretch | None = None
+        deep += text.count("{", counted, end) - text.count("}", counted, end)
+        counted, tries = end, tries + 1
+        # A declaration may go on behind a marker.  Each try looks at the whole stretch again: not too many of them.
+        if next_start < 0 or (deep == 0 and tries <= MOST_TRIES) or tries & (tries - 1) == 0:
+            stretch = _cut(text[start:end], file, line, packs, known)
+        if stretch and stretch.open and next_start < 0:
+            fail(*stretch.open)
+        if stretch and not stretch.open:
+            yield from stretch.declarations
+            start, file, line, packs, tries, deep = next_start, next_file or file, next_line, stretch.packs, 0, 0
+
+
+MOST_TRIES = 16
+
+
+def _between_markers(text: str) -> Iterator[tuple[int, int, str | None, int]]:
+    # Where each stretch without a line marker ends; where the next one starts (-1: none), its file (None: the same)
+    # and line.
+    for marker in _MARKER.finditer(text):
+        yield marker.start(), marker.end(), marker[2], int(marker[1])
+    yield len(text), -1, None, 1
+
+
+def _cut(text: str, file: str, line: int, packs: tuple[int, ...], known: Stretches) -> _Stretch:
+    if not text or text.isspace():
+        return _Stretch((), packs, None)
+    key = text, file, line, packs
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _cut_up(text, file, line, list(packs))
+    return found
+
+
+def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
+    start, line_at = 0, 0  # `line` is the line number at the position `line_at`
+    found: list[Declaration] = []
     open_: list[str] = []
     body = False
 
@@ -71,50 +124,50 @@ def declarations(text: str, file: str) -> Iterator[Declaration]:
         return rest.end() if rest else start
 
     for stop in _STOP.finditer(text):
-        found = stop[0]
-        if found[0] in "\"'":
+        word = stop[0]
+        if word[0] in "\"'":
             continue
-        if found.lstrip().startswith("#") or found[0] == "_":
-            if found[0] == "_":
+        if word.lstrip().startswith("#") or word[0] == "_":
+            if word[0] == "_":
                 fail(file, *place(stop.start()), "", "_Pragma is not supported, write #pragma")
-            marker = _MARKER.match(found)
+            between = not open_ and not text[start : stop.start()].strip()
+            marker = _MARKER.match(word)
             if marker:
-                if not text[start : stop.start()].strip():
-                    start = stop.end()
+                start = stop.end() if between else start
                 line, line_at = int(marker[1]) - 1, stop.end()
                 file = marker[2] if marker[2] is not None else file
                 continue
-            pragma = re.match(r"\s*#\s*pragma\s+pack\b(.*)", found)
-            if pragma and (open_ or text[start : stop.start()].strip()):
+            pragma = re.match(r"\s*#\s*pragma\s+pack\b(.*)", word)
+            if pragma and not between:
                 fail(file, *place(stop.start()), text[start : stop.start()], "#pragma pack inside a declaration")
             if pragma:
                 _pack(packs, pragma[1], file, *place(stop.start()))
-            if not open_ and not text[start : stop.start()].strip():
-                start = stop.end()
+            start = stop.end() if between else start
             continue
-        if found in "([{":
-            if found == "{" and not open_:
+        if word in "([{":
+            if word == "{" and not open_:
                 body = _is_function(text[start : stop.start()])
-            open_.append(found)
+            open_.append(word)
             if len(open_) > MOST_NESTING:
                 fail(file, *place(stop.start()), text[start : stop.start()], f"nested more than {MOST_NESTING} deep")
             continue
-        if found in ")]}":
-            if not open_ or open_.pop() != _CLOSES[found]:
-                fail(file, *place(stop.start()), text[start : stop.end()], f"unexpected {found!r}")
-            if found == "}" and not open_ and body:
+        if word in ")]}":
+            if not open_ or open_.pop() != _CLOSES[word]:
+                fail(file, *place(stop.start()), text[start : stop.end()], f"unexpected {word!r}")
+            if word == "}" and not open_ and body:
                 start, body = stop.end(), False
             continue
         if not open_:
             at = begin()
             if at < stop.start():
                 (line, column), line_at = place(at), at
-                yield Declaration(rewritten(text[at : stop.end()]), file, line, column, packs[-1])
+                found.append(Declaration(rewritten(text[at : stop.end()]), file, line, column, packs[-1]))
             start = stop.end()
     at = begin()
-    if text[at:].strip():
-        problem = f"{open_[-1]!r} is never closed" if open_ else "unfinished declaration, a ';' is missing"
-        fail(file, *place(at), text[at:], problem)
+    if not text[at:].strip():
+        return _Stretch(tuple(found), tuple(packs), None)
+    problem = f"{open_[-1]!r} is never closed" if open_ else "unfinished declaration, a ';' is missing"
+    return _Stretch(tuple(found), tuple(packs), (file, *place(at), text[at:][:100], problem))
 
 
 _ATTRIBUTE = re.compile(
