@@ -5,6 +5,7 @@
     records = cdecl.parse("struct s { __u32 a; __u64 b __attribute__((aligned(8))); };")
     layout.layout(records["struct s"], "i386")
 
+Macros that make ioctl numbers are in `records.ioctls`; other macros leave no trace.
 Numbers that depend on the ABI, such as `char pad[128 - sizeof(long)]`, stay open until an ABI asks.
 
 Left out: function bodies, C++, `_BitInt`, vectors, `_Atomic`, K&R definitions.  Refused, with the reason: what no ABI
@@ -15,14 +16,18 @@ modelled (`mode`, `vector_size`, `scalar_storage_order`, `ms_struct`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from kernelnotes.cdecl import ioctl
+from kernelnotes.cdecl.ioctl import Ioctl
 from kernelnotes.cdecl.known import Known
 from kernelnotes.cdecl.predefined import predefined
 from kernelnotes.cdecl.scope import Records, Scope
 from kernelnotes.cdecl.source import MOST_BYTES, declarations
 from kernelnotes.errors import BadInput
 
-__all__ = ["Known", "Records", "parse", "predefined"]
+__all__ = ["Ioctl", "Known", "Preprocess", "Preprocessed", "Reader", "Records", "parse", "predefined"]
 
 Preprocess = Callable[[str, str, Mapping[str, str], list[str]], str]
 
@@ -33,7 +38,6 @@ def parse(
     include: Iterable[str] | None = None,
     cpp: Preprocess | None = None,
     filename: str = "<source>",
-    known: Known | None = None,
 ) -> Records:
     """Every struct and union that the source defines, by name: `struct x`, `union x`, or a typedef.
 
@@ -51,24 +55,70 @@ def parse(
         `live.cpp` has one that runs a program.
     filename : str
         What errors call the source.
-    known : Known, optional
-        Remembers between calls: headers that include the same headers share their work, and their records.
 
     Raises BadInput with file, line, column and the declaration for what is no C, or cannot be placed.
     """
-    if not isinstance(source, str):
-        raise BadInput(f"source is a {type(source).__name__}, expected C text")
-    if len(source) > MOST_BYTES or "\0" in source:
-        raise BadInput(f"{filename}: expected C text of at most {MOST_BYTES >> 20} MiB without NUL characters")
-    known = Known() if known is None else known
-    paths = list(include or [])
-    if cpp is not None:
-        text = cpp(source, filename, defines or {}, paths)
-    else:
+    return Reader(dict(defines or {}), list(include or []), cpp).parse(source, filename)
+
+
+class Preprocessed(NamedTuple):
+    """A source after the preprocessor, and the ioctl numbers that it is asked for."""
+
+    text: str
+    filename: str
+    asked: dict[str, ioctl.Definition]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`parse` for many sources with the same options, the first three of which are its own.
+
+    `known` remembers what the sources have in common, their records too, and may be shared with other readers; `before`
+    is C text that is read first, such as the `#include`s that a header leaves to the program.
+    """
+
+    defines: dict[str, str] = field(default_factory=dict)
+    include: list[str] = field(default_factory=list)
+    cpp: Preprocess | None = None
+    known: Known = field(default_factory=Known)
+    before: str = ""
+
+    def parse(self, source: str, filename: str = "<source>") -> Records:
+        """The records of the source; see the function `parse`."""
+        if not isinstance(source, str):
+            raise BadInput(f"source is a {type(source).__name__}, expected C text")
+        try:
+            return self.read(self.preprocess(source, filename))
+        except BadInput:
+            if not ioctl.definitions(source, filename):
+                raise
+        # It may have been a question about an ioctl, since a macro can be anything; without it the source has its say.
+        return self.read(self.preprocess(source, filename, ask=False))
+
+    def preprocess(self, source: str, filename: str, ask: bool = True) -> Preprocessed:
+        """The first step, which runs no code of ours if `cpp` is a program: good for a thread."""
+        if len(source) > MOST_BYTES or "\0" in source:
+            raise BadInput(f"{filename}: expected C text of at most {MOST_BYTES >> 20} MiB without NUL characters")
+        asked = ioctl.definitions(source, filename) if ask else {}
+        source += ioctl.questions(asked)
+        if self.cpp is not None:
+            whole = f'{self.before}\n#line 1 "{filename}"\n{source}' if self.before else source
+            return Preprocessed(self.cpp(whole, filename, self.defines, self.include), filename, asked)
         from kernelnotes.cdecl.preprocess import preprocess
 
-        text = preprocess(source, filename, defines or {}, paths, known.expansions)
-    scope = Scope(known.readings)
-    for declaration in declarations(text, filename, known.stretches):
-        scope.read(declaration)
-    return scope.records
+        text = preprocess(source, filename, self.defines, self.include, self.known.expansions, self.before)
+        return Preprocessed(text, filename, asked)
+
+    def read(self, source: Preprocessed) -> Records:
+        """The second step: the records, and the numbers of the ioctls."""
+        scope = Scope(self.known.readings)
+        for declaration in declarations(source.text, source.filename, self.known.stretches):
+            try:
+                scope.read(declaration)
+            except BadInput:
+                if ioctl.PREFIX not in declaration.text:
+                    raise
+        for name in [name for name in scope.constants if name.startswith(ioctl.PREFIX)]:
+            answer = ioctl.answer(name, scope.constants.pop(name), source.asked)
+            scope.records.ioctls[name.removeprefix(ioctl.PREFIX)] = answer
+        return scope.records

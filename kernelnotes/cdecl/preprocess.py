@@ -27,9 +27,17 @@ MOST_DEPTH = 200
 _DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(?!pragma\b|\d|line\b)\S", re.M)
 _MACRO = re.compile(r"__struct_group|__DECLARE_FLEX_ARRAY|\b_IO(?:C|[RW]+)?\s*\(")
 _NEXT = re.compile(r"^([ \t]*#[ \t]*)include_next\b", re.M)
-# What names.HEADERS would define as macros.  Source: include/uapi/linux/stddef.h, include/uapi/asm-generic/ioctl.h;
-# what the directions and the size of an ioctl are is left to the ABI (see names.IOCTL).
-FUNCTIONS = {
+# What names.HEADERS would define as macros.  Source: include/uapi/linux/stddef.h, include/uapi/asm-generic/ioctl.h,
+# where the directions and the size of an ioctl are is left to the ABI (see names.IOCTL); C17, 5.2.4.2.1.
+MACROS = {
+    "CHAR_BIT": "8",
+    "SHRT_MAX": "0x7fff",
+    "USHRT_MAX": "0xffff",
+    "INT_MAX": "0x7fffffff",
+    "INT_MIN": "(-0x7fffffff - 1)",
+    "UINT_MAX": "0xffffffffU",
+    "LONG_MAX": "((long)(~0UL >> 1))",
+    "ULONG_MAX": "(~0UL)",
     "__DECLARE_FLEX_ARRAY(TYPE, NAME)": "struct { struct { } __empty_ ## NAME; TYPE NAME[]; }",
     "__struct_group(TAG, NAME, ATTRS, MEMBERS...)": (
         "union { struct { MEMBERS } ATTRS; struct TAG { MEMBERS } ATTRS NAME; }"
@@ -68,15 +76,21 @@ MOST_EXPANSIONS = 20  # kept for one file
 
 
 def preprocess(
-    source: str, filename: str, defines: Mapping[str, str], include: list[str], known: Expansions | None = None
+    source: str,
+    filename: str,
+    defines: Mapping[str, str],
+    include: list[str],
+    known: Expansions | None = None,
+    before: str = "",
 ) -> str:
     """The text with macros and includes expanded and line markers added.  Raises BadInput, with its line.
 
-    `known` keeps the expansions of includes between calls; the files must not change in the meantime.
+    `known` keeps the expansions of includes between calls; the files must not change in the meantime.  `before` is text
+    that is read first.
     """
-    if not defines and not _DIRECTIVE.search(source) and not _MACRO.search(source):
+    if not defines and not before and not _DIRECTIVE.search(source) and not _MACRO.search(source):
         return source
-    return _expand(source, filename, defines, include, {} if known is None else known)
+    return _expand([before, source], filename, defines, include, {} if known is None else known)
 
 
 class _Macros(dict[str, Any]):
@@ -139,13 +153,16 @@ class _Verbatim:
     type: str = "VERBATIM"
 
 
-def _expand(source: str, filename: str, defines: Mapping[str, str], include: list[str], known: Expansions) -> str:
+def _expand(
+    sources: list[str], filename: str, defines: Mapping[str, str], include: list[str], known: Expansions
+) -> str:
     from pcpp import OutputDirective, Preprocessor
     from pcpp.parser import Action
 
     here = os.path.abspath(filename)
 
     class Limited(Preprocessor):  # type: ignore[misc]
+        source: str = here  # the file being read
         expanded = 0
         directive_line = 1
 
@@ -219,11 +236,12 @@ def _expand(source: str, filename: str, defines: Mapping[str, str], include: lis
     pp.macros = _Macros()
     pp.expand_filemacro = False
     pp.auto_pragma_once_enabled = False
-    for name, value in (FUNCTIONS | dict(defines)).items():
+    for name, value in (MACROS | dict(defines)).items():
         pp.define(f"{name} {value}")
     pp.macros.files = [Expansion()]
     try:
-        return _written_out(pp.parsegen(without_comments(source), filename, here), here, filename)
+        texts = [pp.parsegen(without_comments(source), filename, here) for source in sources if source]
+        return "".join(_written_out(tokens, here, filename) for tokens in texts)
     except BadInput:
         raise
     except RecursionError:

@@ -18,6 +18,7 @@ from pycparser import c_ast, c_generator
 
 from kernelnotes.abi import Abi
 from kernelnotes.cdecl import constant, names
+from kernelnotes.cdecl.ioctl import Ioctl
 from kernelnotes.cdecl.parsing import parsed, words
 from kernelnotes.cdecl.source import Declaration, fail
 from kernelnotes.ctype import (
@@ -39,11 +40,12 @@ from kernelnotes.ctype import (
 class Records(dict[str, Record]):
     """The records of a source, by `struct x`, `union x` or the typedef of an untagged one; `x` alone finds them too.
 
-    `typedefs` are all type names, `constants` the enumerators.
+    `typedefs` are all type names, `constants` the enumerators, `ioctls` the ioctl numbers that macros make.
     """
 
     typedefs: dict[str, Type]
     constants: dict[str, Number]
+    ioctls: dict[str, Ioctl]
 
     def __missing__(self, name: str) -> Record:
         for full in (f"struct {name}", f"union {name}"):
@@ -85,6 +87,7 @@ class Scope:
         self.tags: dict[str, Record | Enum] = {}
         self.records = Records()
         self.records.typedefs, self.records.constants = self.typedefs, self.constants
+        self.records.ioctls = {}
         self.declaration = Declaration("", "", 0, 0, 0)
         self._converted: dict[int, tuple[Any, Type]] = {}  # by id of the node, which is kept
 

@@ -72,7 +72,8 @@ def declarations(text: str, file: str, known: Stretches | None = None) -> Iterat
     """
     text = without_comments(text)
     known = {} if known is None else known
-    line, packs = 1, (0,)
+    line = 1
+    packs: tuple[int, ...] = (0,)
     start = counted = tries = deep = 0
     for end, next_start, next_file, next_line in _between_markers(text):
         stretch: _Stretch | None = None

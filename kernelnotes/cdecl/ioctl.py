@@ -1,0 +1,61 @@
+"""The ioctl numbers that a header defines: macros, which leave no trace in declarations.
+
+    #define KVM_GET_DIRTY_LOG  _IOW(KVMIO, 0x42, struct kvm_dirty_log)
+
+The size of the argument is part of the number, so a struct of two sizes gives two numbers: the kernel does not even
+recognise the call.  To learn the value, the source asks for it: a line behind the header, `enum { X = KVM_... };`, goes
+through preprocessor and parser as everything else does, and `sizeof` in it waits for the ABI.
+
+Left out: macros with arguments (EVIOCGNAME(len)), and those that use the old numbers, which name no type.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kernelnotes.cdecl.source import without_comments
+from kernelnotes.ctype import Number
+
+PREFIX = "kernelnotes_ioctl_"
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\.|\\\n)*)", re.M)
+_MAKES = re.compile(r"_IO(?:C|[RW]+)?(?:_BAD)?\s*\(")
+_TYPE = re.compile(r"\b(?:struct|union)\s+\w+")
+
+
+class Ioctl(NamedTuple):
+    """One ioctl: its number, of which the size of the argument is part; the records it is made of; file:line."""
+
+    number: Number
+    records: tuple[str, ...]
+    where: str
+
+
+class Definition(NamedTuple):
+    """The text of a macro that makes an ioctl number, and where it stands."""
+
+    text: str
+    where: str
+
+
+def definitions(source: str, filename: str) -> dict[str, Definition]:
+    """The macros in the source that make an ioctl number, by name."""
+    if "_IO" not in source:
+        return {}
+    source = without_comments(source)
+    return {
+        found[1]: Definition(found[2], f"{filename}:{source.count(chr(10), 0, found.start()) + 1}")
+        for found in _DEFINE.finditer(source)
+        if _MAKES.search(found[2]) and found[2].count("(") == found[2].count(")")
+    }
+
+
+def questions(defined: dict[str, Definition]) -> str:
+    """C text that asks for the value of each; what is not defined in the end, by an #if, is not asked for."""
+    return "".join(f"\n#ifdef {name}\nenum {{ {PREFIX}{name} = {name} }};\n#endif" for name in defined)
+
+
+def answer(name: str, number: Number, defined: dict[str, Definition]) -> Ioctl:
+    """The ioctl of which the enumerator `name` has the number."""
+    text, where = defined[name.removeprefix(PREFIX)]
+    return Ioctl(number, tuple(dict.fromkeys(" ".join(record.split()) for record in _TYPE.findall(text))), where)

@@ -1,0 +1,158 @@
+"""Whole trees of headers, such as the kernel's user-space API: which of their records two ABIs place differently.
+
+    found = headers.examine(headers.below(["/usr/include/linux"]), "i386", "x86-64", include=["/usr/include"])
+    found.hazards, found.refused
+
+Each header is a translation unit of its own, read once for each ABI as that ABI's compiler would see it, and
+`cdecl.Known` sees to it that what they have in common is read once in all.  A header that does not stand alone is read
+again behind those that programs include before it (`BEFORE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from kernelnotes.abi import Abi, find
+from kernelnotes.cdecl import Known, Preprocess, Preprocessed, Reader, Records, predefined
+from kernelnotes.cdecl.source import MOST_BYTES
+from kernelnotes.errors import BadInput
+from kernelnotes.layout.hazards import Hazard, Pair, compared, ioctls_compared, pairs
+
+BEFORE = "".join(f"#include <{name}.h>\n" for name in ("stddef", "stdint", "sys/types", "sys/socket", "netinet/in", "time"))
+
+
+@dataclass(slots=True)
+class Found:
+    """What a tree of headers holds: how many were read, the records of both ABIs, the hazards, and what was refused.
+
+    `refused` maps a header to the reason.
+    """
+
+    headers: int = 0
+    records: list[Pair] = field(default_factory=list)
+    hazards: list[Hazard] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def below(paths: Iterable[str | Path]) -> list[Path]:
+    """The files among the paths, and every *.h below the folders among them, in order."""
+    return [found for path in map(Path, paths) for found in (sorted(path.rglob("*.h")) if path.is_dir() else [path])]
+
+
+def examine(
+    files: Iterable[Path],
+    abi_a: str | Abi,
+    abi_b: str | Abi,
+    include: Iterable[str] = (),
+    cpp: Callable[[Abi], Preprocess] | None = None,
+) -> Found:
+    """The hazards of all the headers, each record counted once, and each mend tried in every record of the tree.
+
+    Parameters
+    ----------
+    files : paths
+        The headers; `below` finds them.  Wrap them in `tqdm` to see how far it is.
+    include : paths
+        Where `#include` looks.
+    cpp : callable, optional
+        Gives the preprocessor for an ABI; by default pcpp, with the macros of `cdecl.predefined`.
+
+    Raises BadInput for an unknown ABI; a header that cannot be read is in `refused`.
+    """
+    a, b = find(abi_a), find(abi_b)
+    reading = _Reading(a, b, list(map(str, include)), cpp)
+    found = Found()
+    seen: dict[tuple[str, str], Pair] = {}
+    ioctls: dict[str, Hazard] = {}
+    for path, records in reading.all(files):
+        if isinstance(records, BadInput):
+            found.refused[str(path)] = str(records)
+            continue
+        found.headers += 1
+        for pair in pairs(*records):
+            seen.setdefault((pair.name, pair.here.where), pair)
+        ioctls |= {hazard.record + hazard.header: hazard for hazard in ioctls_compared(*records, a, b)}
+    found.records = list(seen.values())
+    found.hazards = sorted([*compared(found.records, a, b), *ioctls.values()], key=_place)
+    return found
+
+
+def _place(hazard: Hazard) -> tuple[str, int, str]:
+    file, _, line = hazard.header.rpartition(":")
+    return file, int(line), hazard.record
+
+
+Outcome = tuple[Records, Records] | BadInput
+AHEAD = 8  # headers whose preprocessors run while the ones before are read
+
+
+class _Reading:
+    # Reads each header for both ABIs.
+    def __init__(self, a: Abi, b: Abi, include: list[str], cpp: Callable[[Abi], Preprocess] | None) -> None:
+        known = Known()
+        self.same = not include and cpp is None  # nothing tells the ABIs apart: one reading is enough
+        self.threads = 2 if cpp else 1
+        self.readers = [
+            Reader({} if cpp or self.same else predefined(abi), include, cpp(abi) if cpp else None, known)
+            for abi in ((a,) if self.same else (a, b))
+        ]
+
+    def all(self, files: Iterable[Path]) -> Iterator[tuple[Path, Outcome]]:
+        """Each header with its records."""
+        if self.threads == 1:
+            yield from ((path, self._read(path, self._preprocess(path))) for path in files)
+            return
+        # Only an external preprocessor gains from threads: it is another process.
+        with ThreadPoolExecutor(self.threads) as pool:
+            left = iter(files)
+            ahead = [(path, pool.submit(self._preprocess, path)) for path in islice(left, AHEAD)]
+            while ahead:
+                path, prepared = ahead.pop(0)
+                ahead += [(path, pool.submit(self._preprocess, path)) for path in islice(left, 1)]
+                yield path, self._read(path, prepared.result())
+
+    def _preprocess(self, path: Path) -> tuple[str, list[Preprocessed]] | BadInput:
+        try:
+            source = text(path)
+        except BadInput as e:
+            return e
+        try:
+            return source, [reader.preprocess(source, str(path)) for reader in self.readers]
+        except BadInput:
+            return source, []
+
+    def _read(self, path: Path, prepared: tuple[str, list[Preprocessed]] | BadInput) -> Outcome:
+        if isinstance(prepared, BadInput):
+            return prepared
+        source, sources = prepared
+        try:
+            if sources:
+                return self._both([reader.read(one) for reader, one in zip(self.readers, sources, strict=True)])
+        except BadInput:
+            pass
+        try:
+            return self._both([reader.parse(source, str(path)) for reader in self.readers])
+        except BadInput as alone:
+            if self.same:
+                return alone
+            try:
+                return self._both([replace(reader, before=BEFORE).parse(source, str(path)) for reader in self.readers])
+            except BadInput:
+                return alone
+
+    def _both(self, records: list[Records]) -> tuple[Records, Records]:
+        return records[0], records[-1]
+
+
+def text(path: Path) -> str:
+    """The text of a header.  Raises BadInput where it cannot be read or is too long."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BadInput(f"{path}: expected C text of at most {MOST_BYTES >> 20} MiB")
+        return path.read_text(errors="surrogateescape")
+    except OSError as e:
+        raise BadInput(f"{path}: {e.strerror}") from e
