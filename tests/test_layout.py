@@ -264,6 +264,43 @@ def test_arbitrary_bytes_are_read_or_refused(data, abi):
             here.unpack(data)
 
 
+def nest(count, member):
+    """The innermost of `count` records inside each other last."""
+    records = "".join(f"struct s{i + 1} {{ struct s{i} {member}; }};" for i in range(count))
+    return cdecl.parse(f"struct s0 {{ }}; {records}")
+
+
+def test_what_has_no_size_and_innumerable_values_is_neither_read_nor_written():
+    for record in (nest(40, "a, b")["s40"], parsed("struct s { struct { } x[1 << 20][1 << 20]; };", "s")):
+        here = layout.layout(record, "i386")
+        assert here.size == 0
+        for refused in (lambda here=here: here.unpack(b""), lambda here=here: here.pack({})):
+            with pytest.raises(BadInput, match=r"consists of \d+ values, more than"):
+                refused()
+    few = layout.layout(parsed("struct s { struct { } x[2]; int y[0]; char z[0]; };", "s"), "i386")
+    assert few.unpack(b"") == {"x": [{}, {}], "y": [], "z": b""}
+    assert few.pack(few.unpack(b"")) == b""
+
+
+def test_members_of_members_are_listed_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(layout, "MOST_PATHS", 1 << 11)
+    assert len(list(layout.layout(nest(10, "a, b")["s10"], "i386").paths())) == 2**11 - 2
+    with pytest.raises(BadInput, match="more than 2048 members of members"):
+        layout.layout(nest(40, "a, b")["s40"], "i386").as_dict()
+
+
+def test_records_too_deep_to_read_are_refused_however_they_were_laid_out():
+    records = nest(1000, "a")
+    for record in records.values():  # from the inside out, so that no single step is deep
+        here = layout.layout(record, "i386")
+    values = {}
+    for _ in range(1000):
+        values = {"a": values}
+    for refused in (lambda: here.unpack(b""), lambda: here.pack(values), lambda: here.as_dict()):
+        with pytest.raises(BadInput, match="nested too deeply"):
+            refused()
+
+
 def test_members_of_a_union_must_agree():
     here = layout.layout(parsed("union u { u32 whole; u8 first; };", "u"), "i386")
     assert here.pack({"whole": 0x01020304, "first": 4}) == here.pack({"whole": 0x01020304}) == b"\4\3\2\1"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["CACHE_LINE", "Hole", "Layout", "Measured", "Placed", "compare", "hazards", "layout", "measure"]
 
 CACHE_LINE = 64
+MOST_PATHS = 1 << 16
 
 
 class Hole(NamedTuple):
@@ -84,14 +85,26 @@ class Layout:
         return self.size - -(-self._gaps()[1] // 8)
 
     def paths(self) -> Iterator[Placed]:
-        """Every member and, behind it, the members of it, named by path; what lies in an array is left out."""
+        """Every member and, behind it, the members of it, named by path; what lies in an array is left out.
+
+        Raises BadInput for more than MOST_PATHS: of 30 records, each twice in the next, there are 2**30.
+        """
+        try:
+            for count, path in enumerate(self._paths()):
+                if count == MOST_PATHS:
+                    raise BadInput(f"{self.record} has more than {MOST_PATHS} members of members")
+                yield path
+        except RecursionError:
+            raise BadInput(f"{self.record}: nested too deeply") from None
+
+    def _paths(self) -> Iterator[Placed]:
         for member in self.members:
             yield member
             inner = member.type
             while isinstance(inner, Aligned):
                 inner = inner.of
             if isinstance(inner, Record):
-                for part in layout(inner, self.abi).paths():
+                for part in layout(inner, self.abi)._paths():
                     yield _within(member, part, f"{member.name}.{part.name}")
 
     def __getitem__(self, path: str) -> Placed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from kernelnotes.abi import Abi
@@ -18,15 +19,40 @@ from kernelnotes.layout.place import Placed, enum_type, measure, number, place
 MOST_ELEMENTS = 1 << 24
 
 
+def _refuse_enormous(record: Record, abi: Abi) -> None:
+    # What has no size, as `struct {} x[1 << 40]`, has any number of values.
+    if (count := _values(record, abi)) > MOST_ELEMENTS:
+        raise BadInput(f"{record} on {abi.name} consists of {count} values, more than {MOST_ELEMENTS}")
+
+
+@lru_cache(maxsize=1000)
+def _values(ctype: Type, abi: Abi) -> int:
+    while isinstance(ctype, Aligned):
+        ctype = ctype.of
+    if isinstance(ctype, Array):
+        return 1 if _is_char(ctype.of) else 1 + number(ctype.count or 0, abi) * _values(ctype.of, abi)
+    if isinstance(ctype, Record):
+        return 1 + sum(_values(member.type, abi) for member in place(ctype, abi).members)
+    return 1
+
+
 def unpack(record: Record, data: bytes, abi: Abi) -> dict[str, Any]:
     """The members of a record from its bytes.  Raises BadInput unless there are exactly as many as its size."""
-    measured, members = place(record, abi)
+    size = place(record, abi).measured.size
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadInput(f"{record}: expected bytes, got {type(data).__name__}")
     data = bytes(data)
-    if len(data) != measured.size:
-        raise BadInput(f"{record} on {abi.name} has {measured.size} bytes, got {len(data)}")
-    return {m.name: _read_member(m, data, abi) for m in members}
+    if len(data) != size:
+        raise BadInput(f"{record} on {abi.name} has {size} bytes, got {len(data)}")
+    try:
+        _refuse_enormous(record, abi)
+        return _read_record(record, data, abi)
+    except RecursionError:
+        raise BadInput(f"{record}: nested too deeply") from None
+
+
+def _read_record(record: Record, data: bytes, abi: Abi) -> dict[str, Any]:
+    return {m.name: _read_member(m, data, abi) for m in place(record, abi).members}
 
 
 def _read_member(member: Placed, data: bytes, abi: Abi) -> Any:
@@ -65,11 +91,11 @@ def _read(ctype: Type, data: bytes, abi: Abi, name: str) -> Any:
     if isinstance(ctype, Aligned):
         return _read(ctype.of, data, abi, name)
     if isinstance(ctype, Record):
-        return unpack(ctype, data, abi)
+        return _read_record(ctype, data, abi)
     if isinstance(ctype, Array):
         if _is_char(ctype.of):
             return data
-        size, count = measure(ctype.of, abi).size, _count(ctype, abi, name)
+        size, count = measure(ctype.of, abi).size, number(ctype.count or 0, abi)
         return [_read(ctype.of, data[i * size : (i + 1) * size], abi, name) for i in range(count)]
     if isinstance(ctype, Scalar) and ctype.kind in ("float", "complex"):
         parts = 2 if ctype.kind == "complex" else 1
@@ -85,13 +111,6 @@ def _is_char(ctype: Type) -> bool:
     while isinstance(ctype, Aligned):
         ctype = ctype.of
     return isinstance(ctype, Scalar) and ctype.kind == "char"
-
-
-def _count(array: Array, abi: Abi, name: str) -> int:
-    count = number(array.count, abi) if array.count is not None else 0
-    if count > MOST_ELEMENTS:
-        raise BadInput(f"{name}: {count} elements are more than {MOST_ELEMENTS}")
-    return count
 
 
 _FLOATS = {4: "f", 8: "d"}
@@ -114,14 +133,24 @@ def pack(record: Record, values: Mapping[str, Any], abi: Abi) -> bytes:
     Every member must be given; of a union, any of its members, where what two of them say of one byte must agree.
     Raises BadInput for a missing, unknown or ill-fitting value.
     """
+    size = place(record, abi).measured.size
+    if size > MOST_ELEMENTS:
+        raise BadInput(f"{record} has {size} bytes, more than {MOST_ELEMENTS}")
+    try:
+        _refuse_enormous(record, abi)
+        return _record_bytes(record, values, abi)
+    except RecursionError:
+        raise BadInput(f"{record}: nested too deeply") from None
+
+
+def _record_bytes(record: Record, values: Any, abi: Abi) -> bytes:
     measured, members = place(record, abi)
     if not isinstance(values, Mapping):
         raise BadInput(f"{record}: expected a mapping of its members, got {type(values).__name__}")
-    unknown = [name for name in values if name not in {m.name for m in members}]
-    if unknown:
-        raise BadInput(f"{record} has no member {unknown[0]!r}, but {', '.join(m.name for m in members)}")
-    if measured.size > MOST_ELEMENTS:
-        raise BadInput(f"{record} has {measured.size} bytes, more than {MOST_ELEMENTS}")
+    names = {m.name: None for m in members}
+    unknown = next((name for name in values if name not in names), None)
+    if unknown is not None:
+        raise BadInput(f"{record} has no member {unknown!r}, but {', '.join(names)}")
     result, written = 0, 0  # whole record as one integer, and the bits that a member has set
     for member in members:
         if member.name not in values:
@@ -171,7 +200,7 @@ def _bytes(ctype: Type, value: Any, abi: Abi, name: str) -> bytes:
     if isinstance(ctype, Aligned):
         return _bytes(ctype.of, value, abi, name)
     if isinstance(ctype, Record):
-        return pack(ctype, value, abi)
+        return _record_bytes(ctype, value, abi)
     size = measure(ctype, abi).size
     if isinstance(ctype, Array):
         return _array_bytes(ctype, value, size, abi, name)
@@ -203,7 +232,7 @@ def _array_bytes(array: Array, value: Any, size: int, abi: Abi, name: str) -> by
         if len(value) != size:
             raise BadInput(f"{name}: expected {size} bytes, got {len(value)}")
         return bytes(value)
-    count = _count(array, abi, name)
+    count = number(array.count, abi)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != count:
         raise BadInput(f"{name}: expected a list of {count} elements")
     return b"".join(_bytes(array.of, element, abi, name) for element in value)
