@@ -28,6 +28,7 @@ def sizes(source, *abis, record="s", **options):
         ("char x[(unsigned long)&((struct in *)0)->b]", 4, 8),
         ("char x[sizeof(((struct in *)0)->v)]", 12, 12),
         ('char x[sizeof("abc")]', 4, 4),
+        (r'char x[sizeof("\x41\101\n\\" "é")]', 7, 7),
         ("char x[__alignof__(long long)]", 8, 8),
         ("char x[_Alignof(long long)]", 4, 8),
         ("unsigned long x[1024 / (8 * sizeof(unsigned long))]", 128, 128),
@@ -122,6 +123,8 @@ DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in
         ("struct s { int x[1 / 0]; };", "division by zero"),
         ("struct s { int x[1 << 40]; };", "a shift by 40 of 32 bits"),
         ("struct s { int x[f(1)]; };", "a function call is no integer constant"),
+        (r'struct s { char x[sizeof("\x")]; };', r'the string "\\x" is not supported'),
+        ('struct s { char x[sizeof(L"abc")]; };', 'the string L"abc" is not supported'),
         ("struct s { float x:3; };", "not of an integer type"),
         ("struct s { int x:3 __attribute__((aligned(8))); };", "aligned on the bit-field x: no ABI defines it"),
         ("struct s { int x __attribute__((mode(DI))); };", "'mode' changes layouts"),
@@ -137,6 +140,8 @@ DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in
         ("struct s { int x[" + "(" * 5000 + "1" + ")" * 5000 + "]; };", "nested"),
         ("struct s { int x[" + "1+" * 20000 + "1]; };", "nested"),
         ("struct s { int x[" + "9" * 5000 + "]; };", "is not an integer|does not fit"),
+        ("# " + "9" * 5000 + "\nhello world;", r"a\.h:"),
+        ("struct s {\n# " + "9" * 5000 + "\nint x; };", "invalid #line directive"),
         (DOUBLING, "macros expand to more than"),
     ],
     ids=lambda text: text[:30],
@@ -144,6 +149,15 @@ DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in
 def test_what_cannot_be_read_is_refused_with_place_and_reason(source, problem):
     with pytest.raises(BadInput, match=problem):
         cdecl.parse(source, filename="a.h")
+
+
+def test_enumerators_that_double_are_worked_out_once_and_long_lists_of_them_stay_short():
+    doubled = ", ".join(f"A{i + 1} = (A{i} + A{i}) / 2" for i in range(60))
+    assert sizes(f"enum {{ A0 = sizeof(long), {doubled} }}; struct s {{ char x[A60]; }};", "i386", "s390x") == [4, 8]
+    listed = ", ".join(f"B{i}" for i in range(1, 20_001))
+    found = cdecl.parse(f"enum {{ B0 = sizeof(long), {listed} }}; struct s {{ char x[B20000]; }};")
+    assert layout.layout(found["s"], "i386").size == 20_004
+    assert found.constants["B20000"].text == "sizeof(long) + 20000"
 
 
 WORDS = """struct union enum typedef int char long unsigned s t x y { } ( ) [ ] ; , : = 1 0 3 * + - / % << ~ & -> .

@@ -10,8 +10,10 @@ GNU C lets an attribute stand nearly anywhere; what it applies to follows from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NoReturn
 
 from pycparser import c_ast, c_generator
@@ -35,6 +37,8 @@ from kernelnotes.ctype import (
     Scalar,
     Type,
 )
+
+_ESCAPE = re.compile(r"""\\(?:x[0-9a-fA-F]+|[0-7]{1,3}|[abfnrtv?'"\\])""")
 
 
 class Records(dict[str, Record]):
@@ -152,6 +156,7 @@ class Scope:
         except constant.NeedsAbi:
             pass
 
+        @cache  # `B = A + A, C = B + B, ...` asks for A 2**n times
         def value(abi: Abi) -> int:
             self.declaration = declaration
             try:
@@ -230,12 +235,14 @@ class Scope:
 
     def _enum(self, node: Any, attributes: list[Any]) -> Enum:
         values: list[Number] = []
-        following: Number = 0
+        written: Number = -1  # the last value that is written out, and how many enumerators follow it
+        following = 0
         for enumerator in node.values.enumerators:
-            value = self.number(enumerator.value) if enumerator.value is not None else following
-            values.append(value)
-            self.constants[enumerator.name] = self.defined[1][enumerator.name] = value
-            following = _plus_one(value)
+            following += 1
+            if enumerator.value is not None:
+                written, following = self.number(enumerator.value), 0
+            values.append(_plus(written, following))
+            self.constants[enumerator.name] = self.defined[1][enumerator.name] = values[-1]
         underlying = self.convert(node.underlying_type, node) if node.underlying_type is not None else None
         packed = any(attribute.name == "packed" for attribute in attributes)
         return Enum(node.name or "", _least(values, min), _least(values, max), packed, underlying)
@@ -352,9 +359,16 @@ class Scope:
         if isinstance(node, c_ast.UnaryOp) and node.op == "*":
             return self.pointee(node.expr)
         if isinstance(node, c_ast.Constant) and node.type == "string":
-            return Array(SCALARS["char"], len(node.value.encode().decode("unicode_escape")) - 1)
+            return Array(SCALARS["char"], self._string_length(node) + 1)
         value = constant.evaluate(node, self, None)
         return SCALARS[value.rank if value.signed else f"unsigned {value.rank}"]
+
+    def _string_length(self, node: Any) -> int:
+        # In bytes, without the NUL.
+        inside = _ESCAPE.sub("_", node.value[1:-1])
+        if node.value[0] != '"' or "\\" in inside:
+            self.fail(node, f"the string {node.value[:40]} is not supported")
+        return len(inside.encode(errors="surrogatepass"))
 
     def pointee(self, node: Any) -> Type:
         """What a pointer expression points to; only a cast says so here."""
@@ -367,10 +381,10 @@ def _kind(made: Record | Enum) -> str:
     return made.kind if isinstance(made, Record) else "enum"
 
 
-def _plus_one(value: Number) -> Number:
+def _plus(value: Number, more: int) -> Number:
     if isinstance(value, int):
-        return value + 1
-    return Later(f"{value.text} + 1", lambda abi: value.value(abi) + 1)
+        return value + more
+    return Later(f"{value.text} + {more}", lambda abi: value.value(abi) + more) if more else value
 
 
 def _least(values: list[Number], choose: Any) -> Number:

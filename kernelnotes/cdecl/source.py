@@ -50,7 +50,7 @@ def without_comments(text: str) -> str:
 
 
 _STOP = re.compile(r"""[{}()\[\];]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|^[ \t]*\#[^\n]*|_Pragma\s*\(""", re.M)
-_MARKER = re.compile(r'^[ \t]*#[ \t]*(?:line[ \t]+)?(\d+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[^\n]*\n?', re.M)
+_MARKER = re.compile(r'^[ \t]*#[ \t]*(?:line[ \t]+)?([0-9]{1,9})\b(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[^\n]*\n?', re.M)
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
 
