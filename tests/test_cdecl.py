@@ -84,6 +84,19 @@ def test_macros_conditionals_and_includes(tmp_path):
         cdecl.parse(source)
 
 
+def test_includes_that_go_round_or_double_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "self.h").write_text('int x;\n#include "again.h"\n')
+    (tmp_path / "again.h").write_text('#include "self.h"\n')
+    with pytest.raises(BadInput, match="nested more than 200 deep"):
+        cdecl.parse('#include "self.h"', include=[str(tmp_path)])
+    for i in range(40):
+        (tmp_path / f"d{i}.h").write_text(f'#include "d{i + 1}.h"\n' * 2)
+    (tmp_path / "d40.h").write_text("int x;\n")
+    monkeypatch.setattr("kernelnotes.cdecl.preprocess.MOST_BYTES", 1 << 20)
+    with pytest.raises(BadInput, match="expands to more than 1 MiB"):
+        cdecl.parse('#include "d0.h"', include=[str(tmp_path)])
+
+
 def test_records_are_found_by_tag_alone_and_by_typedef():
     found = cdecl.parse("typedef struct { int a; } t; struct s { t x; }; typedef struct s s_t; union s2 { int b; };")
     assert list(found) == ["t", "struct s", "union s2"]
@@ -142,6 +155,8 @@ DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in
         ("struct s { int x[" + "9" * 5000 + "]; };", "is not an integer|does not fit"),
         ("# " + "9" * 5000 + "\nhello world;", r"a\.h:"),
         ("struct s {\n# " + "9" * 5000 + "\nint x; };", "invalid #line directive"),
+        (f"#define A(x) {'x##' * 8}x\n#define B(x) A(x)\n{'B(' * 9}y{')' * 9};", "macros expand to more than"),
+        (f"#define A(x) #x #x\n#define B(x) A(x)\n{'B(' * 20}y{')' * 20};", "macros expand to more than"),
         (DOUBLING, "macros expand to more than"),
     ],
     ids=lambda text: text[:30],

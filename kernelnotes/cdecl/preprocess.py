@@ -23,6 +23,7 @@ from kernelnotes.cdecl.source import MOST_BYTES, without_comments
 from kernelnotes.errors import BadInput
 
 MOST_TOKENS = 1_000_000  # of macro expansions: a line of text can ask for 2**30
+MOST_CHARACTERS = 1 << 24  # of the same: ## and # make a token of any length
 MOST_DEPTH = 200
 _DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(?!pragma\b|\d|line\b)\S", re.M)
 _MACRO = re.compile(r"__struct_group|__DECLARE_FLEX_ARRAY|\b_IO(?:C|[RW]+)?\s*\(")
@@ -163,12 +164,15 @@ def _expand(
 
     class Limited(Preprocessor):  # type: ignore[misc]
         source: str = here  # the file being read
-        expanded = 0
+        expanded = written = 0
         directive_line = 1
 
         def expand_macros(self, tokens: Any, expanding_from: Any = ()) -> Any:
             result = super().expand_macros(tokens, list(expanding_from))
             self.expanded += len(result)
+            self.written += sum(len(token.value) for token in result)
+            if self.written > MOST_CHARACTERS:
+                raise BadInput(f"{filename}: macros expand to more than {MOST_CHARACTERS} characters")
             if self.expanded > MOST_TOKENS:
                 raise BadInput(f"{filename}: macros expand to more than {MOST_TOKENS} tokens")
             return result
@@ -211,6 +215,8 @@ def _expand(
             outside = self.source
             text = _written_out(self.parsegen(_text_of(path, at), path, path), here, filename)
             self.source = outside
+            if len(text) > MOST_BYTES:
+                raise BadInput(f"{at}: #include {path!r} expands to more than {MOST_BYTES >> 20} MiB")
             done = macros.files.pop()
             done.text, done.once = text, done.once or path in self.include_once
             macros.files[-1].took(done)
