@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,8 @@ import kernelnotes
 from kernelnotes.errors import BadInput, KernelNotesError
 
 if TYPE_CHECKING:
-    from kernelnotes.cdecl import Records
+    from kernelnotes.abi import Abi
+    from kernelnotes.live.cpp import Cpp
     from kernelnotes.live.machine import Ability
 
 
@@ -126,49 +128,40 @@ def hazards(
     cpp: Command = "",
     as_json: AsJson = False,
 ) -> None:
-    """List the records that two ABIs (default: i386 and x86-64) place differently, by kind, with a mend.
+    """List the records and ioctls that two ABIs (default: i386 and x86-64) see differently, by kind, with a mend.
 
+    Each ABI has its headers preprocessed for itself if there is --include or --cpp; gcc gets -m32 or -m64 as needed.
     A header of a folder that cannot be read is named on stderr; a single file that cannot is bad input.
     """
     from tqdm import tqdm
 
-    from kernelnotes import layout as layouts
+    from kernelnotes import headers
 
     names = abi or ["i386", "x86-64"]
     if len(names) != 2:
         raise BadInput(f"hazards compares two ABIs, got {len(names)}")
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    headers = [path for file in files for path in (sorted(file.rglob("*.h")) if file.is_dir() else [file])]
-    for header in tqdm(headers, disable=None, leave=False):
-        try:
-            one = _records(header, names[0], include, cpp)
-            two = _records(header, names[1], include, cpp) if cpp else one
-            table = layouts.hazards(one, names[0], names[1], two)
-        except BadInput as e:
-            if header in files:
-                raise
-            print(f"kernelnotes: {e}", file=sys.stderr)
-            continue
-        for row in table.to_dict("records"):
-            found.setdefault((row["record"], row["header"]), {str(key): value for key, value in row.items()})
+    progress = tqdm(headers.below(files), unit="header", disable=None, leave=False)
+    found = headers.examine(progress, names[0], names[1], include or (), _for_abi(cpp))
+    for header, problem in found.refused.items():
+        if Path(header) in files:
+            raise BadInput(problem)
+        print(f"kernelnotes: {problem}", file=sys.stderr)
     if as_json:
-        print(json.dumps(list(found.values()), indent=2))
+        print(json.dumps([hazard._asdict() for hazard in found.hazards], indent=2))
         return
-    for hazard in found.values():
-        sizes = " / ".join(map(str, hazard["sizes"]))
-        print(f"{hazard['record']:<40} {hazard['kind']:<18} {sizes:>13}  {hazard['header']}")
-        print(f"{'':<8}{hazard['mend']}".rstrip())
+    for hazard in found.hazards:
+        pair = map(hex, hazard.numbers) if hazard.numbers else map(str, hazard.sizes)
+        print(f"{hazard.record:<40} {hazard.kind:<20} {' / '.join(pair):>23}  {hazard.header}")
+        print(f"{'':<8}{hazard.mend}".rstrip())
 
 
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
 
 
-def _records(file: Path, abi: str, include: list[str] | None, cpp: str) -> Records:
-    from kernelnotes import cdecl
+def _for_abi(cpp: str) -> Callable[[Abi], Cpp] | None:
     from kernelnotes.live.cpp import Cpp
 
-    command = Cpp(f"{cpp} {WIDTH_FLAGS.get(abi, '')}") if cpp else None
-    return cdecl.parse(_source(file), include=include, cpp=command, filename=str(file))
+    return (lambda abi: Cpp(f"{cpp} {WIDTH_FLAGS.get(abi.name, '')}")) if cpp else None
 
 
 def _source(file: Path) -> str:

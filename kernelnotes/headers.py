@@ -22,7 +22,9 @@ from kernelnotes.cdecl.source import MOST_BYTES
 from kernelnotes.errors import BadInput
 from kernelnotes.layout.hazards import Hazard, Pair, compared, ioctls_compared, pairs
 
-BEFORE = "".join(f"#include <{name}.h>\n" for name in ("stddef", "stdint", "sys/types", "sys/socket", "netinet/in", "time"))
+BEFORE = "".join(
+    f"#include <{name}.h>\n" for name in ("stddef", "stdint", "sys/types", "sys/socket", "netinet/in", "time")
+)
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ def examine(
     ----------
     files : paths
         The headers; `below` finds them.  Wrap them in `tqdm` to see how far it is.
+    abi_a, abi_b : str or Abi
+        What to compare.
     include : paths
         Where `#include` looks.
     cpp : callable, optional

@@ -51,8 +51,12 @@ def definitions(source: str, filename: str) -> dict[str, Definition]:
 
 
 def questions(defined: dict[str, Definition]) -> str:
-    """C text that asks for the value of each; what is not defined in the end, by an #if, is not asked for."""
-    return "".join(f"\n#ifdef {name}\nenum {{ {PREFIX}{name} = {name} }};\n#endif" for name in defined)
+    """C text that asks for the value of each; what is not defined in the end, by an #if, is not asked for.
+
+    Many headers leave the include of _IO to the program.
+    """
+    asked = "".join(f"\n#ifdef {name}\nenum {{ {PREFIX}{name} = {name} }};\n#endif" for name in defined)
+    return f"\n#include <linux/ioctl.h>{asked}" if asked else ""
 
 
 def answer(name: str, number: Number, defined: dict[str, Definition]) -> Ioctl:

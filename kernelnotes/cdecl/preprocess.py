@@ -157,8 +157,7 @@ class _Verbatim:
 def _expand(
     sources: list[str], filename: str, defines: Mapping[str, str], include: list[str], known: Expansions
 ) -> str:
-    from pcpp import OutputDirective, Preprocessor
-    from pcpp.parser import Action
+    from pcpp import Preprocessor
 
     here = os.path.abspath(filename)
 

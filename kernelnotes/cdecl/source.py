@@ -115,6 +115,7 @@ def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
     found: list[Declaration] = []
     open_: list[str] = []
     body = False
+    begun: tuple[str, int, int] | None = None  # where a declaration began, if a line marker stands in it
 
     def place(position: int) -> tuple[int, int]:
         return line + text.count("\n", line_at, position), position - text.rfind("\n", 0, position)
@@ -134,7 +135,10 @@ def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
             between = not open_ and not text[start : stop.start()].strip()
             marker = _MARKER.match(word)
             if marker:
-                start = stop.end() if between else start
+                if between:
+                    start = stop.end()
+                elif not begun:
+                    begun = (file, *place(begin()))
                 line, line_at = int(marker[1]) - 1, stop.end()
                 file = marker[2] if marker[2] is not None else file
                 continue
@@ -156,19 +160,18 @@ def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
             if not open_ or open_.pop() != _CLOSES[word]:
                 fail(file, *place(stop.start()), text[start : stop.end()], f"unexpected {word!r}")
             if word == "}" and not open_ and body:
-                start, body = stop.end(), False
+                start, body, begun = stop.end(), False, None
             continue
         if not open_:
             at = begin()
             if at < stop.start():
-                (line, column), line_at = place(at), at
-                found.append(Declaration(rewritten(text[at : stop.end()]), file, line, column, packs[-1]))
-            start = stop.end()
+                found.append(Declaration(rewritten(text[at : stop.end()]), *(begun or (file, *place(at))), packs[-1]))
+            start, begun = stop.end(), None
     at = begin()
     if not text[at:].strip():
         return _Stretch(tuple(found), tuple(packs), None)
     problem = f"{open_[-1]!r} is never closed" if open_ else "unfinished declaration, a ';' is missing"
-    return _Stretch(tuple(found), tuple(packs), (file, *place(at), text[at:][:100], problem))
+    return _Stretch(tuple(found), tuple(packs), (*(begun or (file, *place(at))), text[at:][:100], problem))
 
 
 _ATTRIBUTE = re.compile(
@@ -228,7 +231,8 @@ def _from_kernel(match: re.Match[str]) -> str:
     return "__aligned__ (" if found.startswith("__aligned") else " " * len(found)
 
 
-_REWRITE = re.compile(rf"\b(?:{'|'.join(_SPELLINGS)})\b|\b(?:__asm__|__asm|asm)\b[^(;]*(?=\()")
+# A line marker comes first, since its file name is not C: /usr/include/asm-generic/statfs.h
+_REWRITE = re.compile(rf"^[ \t]*#[^\n]*|\b(?:{'|'.join(_SPELLINGS)})\b|\b(?:__asm__|__asm|asm)\b[^(;]*(?=\()", re.M)
 _KEPT = ("packed", "aligned")
 _CHANGES_LAYOUT = ("mode", "vector_size", "ms_struct", "gcc_struct", "scalar_storage_order", "btf_type_tag")
 
@@ -251,6 +255,8 @@ def rewritten(text: str) -> str:
 
 
 def _spelled(match: re.Match[str]) -> str:
+    if match[0].lstrip().startswith("#"):
+        return match[0]
     return _SPELLINGS.get(match[0], "\0asm").ljust(len(match[0]))
 
 
@@ -280,6 +286,7 @@ def _closing(text: str, position: int) -> int:
 def _as_c23(arguments: str) -> str:
     # "(packed, aligned(8))" -> "[[gnu::packed,gnu::aligned(8)]]", without what does not place members
     kept = []
+    arguments = _MARKER.sub("", arguments)
     inside = arguments[1:-1] if arguments.startswith("(") and arguments.endswith(")") else ""
     depth, word = 0, ""
     for character in inside + ",":
