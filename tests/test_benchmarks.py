@@ -30,3 +30,35 @@ def test_records_of_the_uapi_headers_lie_where_gcc_puts_them():
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for abi in ("x86-64", "i386"):
         assert re.search(rf"{abi}: .*[1-9]\d\d exact records.*; 0 wrong numbers, 0 records refused", ran.stdout)
+
+
+@pytest.mark.needs("32-bit programs")
+def test_layouts_are_measured_against_pahole_libclang_and_dissect_cstruct():
+    small = ["--records", "30", "--abi", "i386", "--headers", "2", "--turns", "1"]
+    ran = subprocess.run([sys.executable, BENCHMARKS / "layout.py", *small], capture_output=True, text=True)
+    assert ran.returncode in (0, 1), ran.stderr  # 1: too slow, which a busy machine can be
+    assert re.search(r"^i386 +gcc -m32 +30 records, \d+ members: 0 differ$", ran.stdout, re.M)
+    row = (
+        r"^  (\S.*?) +[\d.]+ ms a header, +(\d+) told, +(\d+) of (\d+) exact(?:, ([\d.]+) x the time of kernelnotes)?$"
+    )
+    rows = {side: rest for side, *rest in re.findall(row, ran.stdout, re.M)}
+    total = rows["kernelnotes"][2]
+    assert int(total) > 100
+    for side in ("kernelnotes", "kernelnotes layout FILE", "libclang", "gcc -g, pahole", "pahole alone"):
+        assert rows[side][:3] == [total] * 3
+    assert 0 < int(rows["dissect.cstruct"][1]) < int(total)  # attributes are not its own
+    assert {side for side, (*_, ratio) in rows.items() if ratio} == set(rows) - {
+        "kernelnotes",
+        "kernelnotes layout FILE",
+    }
+
+
+def test_malformed_input_gives_nothing_but_bad_input_for_two_seconds_each(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, BENCHMARKS / "fuzz.py", "--seconds", "2", "--keep", tmp_path], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = re.findall(
+        r"^(\w+): (?:atheris|mutations), \d+ s, (\d+) inputs, .*, 0 kinds of findings$", ran.stdout, re.M
+    )
+    assert {target for target, inputs in lines if int(inputs) > 10} >= {"parse", "unpack"}
