@@ -10,6 +10,7 @@ again behind those that programs include before it (`BEFORE`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,15 +30,19 @@ BEFORE = "".join(
 
 @dataclass(slots=True)
 class Found:
-    """What a tree of headers holds: how many were read, the records of both ABIs, the hazards, and what was refused.
+    """What a tree of headers holds: the hazards its headers declare, and why some were refused, by header.
 
-    `refused` maps a header to the reason.
+    `records` are all that both ABIs saw, by the header that brought them first, be they declared there or elsewhere.
     """
 
-    headers: int = 0
-    records: list[Pair] = field(default_factory=list)
+    records: dict[str, list[Pair]] = field(default_factory=dict)
     hazards: list[Hazard] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All records."""
+        return [pair for pairs_of_header in self.records.values() for pair in pairs_of_header]
 
 
 def below(paths: Iterable[str | Path]) -> list[Path]:
@@ -52,7 +57,7 @@ def examine(
     include: Iterable[str] = (),
     cpp: Callable[[Abi], Preprocess] | None = None,
 ) -> Found:
-    """The hazards of all the headers, each record counted once, and each mend tried in every record of the tree.
+    """The hazards of what the headers themselves declare, each mend tried in every record that was seen.
 
     Parameters
     ----------
@@ -70,18 +75,20 @@ def examine(
     a, b = find(abi_a), find(abi_b)
     reading = _Reading(a, b, list(map(str, include)), cpp)
     found = Found()
-    seen: dict[tuple[str, str], Pair] = {}
+    seen: set[tuple[str, str]] = set()
     ioctls: dict[str, Hazard] = {}
+    own: set[str] = set()
     for path, records in reading.all(files):
+        own.add(os.path.realpath(path))
         if isinstance(records, BadInput):
             found.refused[str(path)] = str(records)
             continue
-        found.headers += 1
-        for pair in pairs(*records):
-            seen.setdefault((pair.name, pair.here.where), pair)
+        new = {(pair.name, pair.here.where): pair for pair in pairs(*records)}
+        found.records[str(path)] = [pair for key, pair in new.items() if key not in seen]
+        seen |= new.keys()
         ioctls |= {hazard.record + hazard.header: hazard for hazard in ioctls_compared(*records, a, b)}
-    found.records = list(seen.values())
-    found.hazards = sorted([*compared(found.records, a, b), *ioctls.values()], key=_place)
+    everywhere = sorted([*compared(found.pairs, a, b), *ioctls.values()], key=_place)
+    found.hazards = [hazard for hazard in everywhere if os.path.realpath(_place(hazard)[0]) in own]
     return found
 
 

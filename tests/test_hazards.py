@@ -1,25 +1,35 @@
 """What two ABIs place differently, by kind, and that each mend removes it."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kernelnotes import cdecl, layout
+from kernelnotes.abi import ABIS
 
 SOURCE = """
 struct same { u32 a; u32 b; u64 c; };
+struct lone { u64 ino; u32 len; char name[8]; };
 struct tail { u64 ino; u32 len; char name[8]; };
 struct shift { u32 a; u64 b; u32 c; };
 struct outer { struct tail t; };
 struct wide { long a; u32 b; };
 struct pointer { void *p; u64 q; };
 struct array { u32 n; struct tail t[2]; u32 end; };
+#define GO _IOW('x', 1, struct lone)
+#define STOP _IOR('x', 2, struct same)
+#define LONG _IOR('x', 3, long)
 """
 KINDS = {
+    "struct lone": "tail padding",
     "struct tail": "tail padding",
     "struct shift": "interior shift",
     "struct outer": "nested record",
     "struct wide": "width-dependent",
     "struct pointer": "width-dependent",
     "struct array": "interior shift",
+    "GO": "ioctl number changed",
+    "LONG": "ioctl number changed",
 }
 
 
@@ -34,16 +44,75 @@ def test_each_difference_has_its_kind_and_what_agrees_is_left_out(table):
     assert table.members["struct shift"] == ["b", "c"]
 
 
-def test_mends_written_into_the_source_remove_the_difference(table):
-    assert table.mend["struct tail"] == "add `__u8 pad[4];` at the end"
+def test_an_ioctl_has_the_numbers_of_its_argument_on_each_abi(table):
+    assert table.numbers["GO"] == (0x40147801, 0x40187801)
+    assert table.sizes["GO"] == (20, 24)
+    assert table.members["GO"] == ["struct lone"]
+    assert table.numbers["LONG"] == (0x80047803, 0x80087803)
+    assert table.numbers["struct lone"] is None
+
+
+def test_a_pad_is_proposed_where_it_is_enough_and_an_alignment_where_the_record_is_contained(table):
+    assert table.mend["struct lone"] == "add `__u8 pad[4];` at the end"
+    assert table.mend["struct tail"] == "make ino __aligned_u64 (align to 8)"
     assert table.mend["struct shift"] == "make b __aligned_u64 (align to 8)"
     assert table.mend["struct wide"] == "make a __aligned_u64"
-    mended = SOURCE.replace("char name[8];", "char name[8]; u8 pad[4];")
-    mended = mended.replace("u32 a; u64 b; u32 c;", "u32 a; __aligned_u64 b; u32 c;").replace(
-        "long a;", "__aligned_u64 a;"
+    assert table.mend["struct outer"] == table.mend["struct array"] == "mend struct tail"
+    assert table.mend["GO"] == "mend struct lone"
+
+
+def test_mends_written_into_the_source_remove_every_difference():
+    mended = SOURCE.replace(
+        "lone { u64 ino; u32 len; char name[8];", "lone { u64 ino; u32 len; char name[8]; u8 pad[4];"
     )
-    left = set(layout.hazards(cdecl.parse(mended), "i386", "x86-64").record)
-    assert left == {"struct pointer", "struct array"}
+    mended = mended.replace("tail { u64 ino;", "tail { __aligned_u64 ino;").replace(
+        "u64 b; u32 c;", "__aligned_u64 b; u32 c;"
+    )
+    mended = mended.replace("long a;", "__aligned_u64 a;").replace("void *p; u64 q;", "__aligned_u64 p, q;")
+    mended = mended.replace("3, long)", "3, u64)")
+    assert layout.hazards(cdecl.parse(mended), "i386", "x86-64").empty
+
+
+TYPES = (
+    "u8 {}",
+    "u16 {}",
+    "u32 {}",
+    "u64 {}",
+    "long {}",
+    "void *{}",
+    "struct in {}",
+    "struct in {}[2]",
+    "u64 {}[3]",
+    "u32 {}:3",
+)
+MEMBERS = st.lists(st.sampled_from(TYPES), min_size=1, max_size=6)
+
+
+@given(inner=MEMBERS.map(lambda types: [t for t in types if "struct" not in t] or ["u8 {}"]), outer=MEMBERS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_pad_or_an_alignment_that_is_proposed_works_when_it_is_typed_in(inner, outer):
+    def source(inner, outer):
+        def body(members, letter):
+            return "".join(f"{t.format(letter + str(k))}; " for k, t in enumerate(members))
+
+        return f"struct in {{ {body(inner, 'i')}}}; struct out {{ {body(outer, 'o')}}};"
+
+    for hazard in layout.hazards(cdecl.parse(source(inner, outer)), "i386", "x86-64").itertuples():
+        mended = {"struct in": list(inner), "struct out": list(outer)}[hazard.record]
+        letter = "i" if hazard.record == "struct in" else "o"
+        if hazard.mend.startswith("add `__u8 pad["):
+            mended.append(f"u8 {{}}[{hazard.mend.split('[')[1].split(']')[0]}]")
+        elif "__aligned_u64" in hazard.mend and "after" not in hazard.mend and hazard.kind != "width-dependent":
+            names = hazard.mend.removeprefix("make ").partition(" __al")[0].split(", ")
+            assert all(name.startswith(letter) for name in names)
+            mended = [
+                f"{t} __attribute__((aligned(8)))" if f"{letter}{k}" in names else t for k, t in enumerate(mended)
+            ]
+        else:
+            continue
+        changed = source(mended, outer) if letter == "i" else source(inner, mended)
+        left = layout.hazards(cdecl.parse(changed), "i386", "x86-64")
+        assert hazard.record not in set(left.record), changed
 
 
 def test_members_that_only_one_abi_sees_are_told():
@@ -55,3 +124,24 @@ def test_x32_differs_from_i386_and_not_from_x86_64_in_a_packet_of_64_bit_numbers
     records = cdecl.parse("struct s { u64 ino; u32 len; };")
     assert layout.hazards(records, "x32", "x86-64").empty
     assert list(layout.hazards(records, "x32", "i386").kind) == ["tail padding"]
+
+
+def test_ioctl_numbers_follow_the_architecture_where_no_header_says_otherwise():
+    source = "#define GO _IOWR('x', 2, u64)\n#define NONE _IO('x', 1)\n#define GET _IOR('x', 2, u64)\n"
+    numbers = {
+        name: [hex(ioctl.number.value(ABIS[abi])) for abi in ("x86-64", "ppc64", "hppa")]
+        for name, ioctl in cdecl.parse(source).ioctls.items()
+    }
+    # asm-generic/ioctl.h; 13 bits of size and a bit for "none" on PowerPC, read and write exchanged on PA-RISC
+    assert numbers == {
+        "GO": ["0xc0087802", "0xc0087802", "0xc0087802"],
+        "NONE": ["0x7801", "0x20007801", "0x7801"],
+        "GET": ["0x80087802", "0x40087802", "0x40087802"],
+    }
+
+
+def test_a_macro_that_is_no_ioctl_after_all_does_not_hide_the_records():
+    source = "#define A _IOR(\n#define B _IOW(1, 2, struct none)\n#define C ) _IO(1, 2)\nstruct s { int x; };"
+    records = cdecl.parse(source)
+    assert set(records) == {"struct s"}
+    assert layout.hazards(records, "i386", "x86-64").empty

@@ -56,7 +56,7 @@ def predefined(abi: str | Abi) -> dict[str, str]:
     made |= dict.fromkeys(machine.split(), "1")
     made |= {f"__SIZEOF_{name}__": str(abi.scalars[key][0]) for name, key in _SIZES.items() if key in abi.scalars}
     made |= {"__ORDER_LITTLE_ENDIAN__": "1234", "__ORDER_BIG_ENDIAN__": "4321"}
-    made["__BYTE_ORDER__"] = made["__ORDER_LITTLE_ENDIAN__" if little else "__ORDER_BIG_ENDIAN__"]
+    made["__BYTE_ORDER__"] = "__ORDER_LITTLE_ENDIAN__" if little else "__ORDER_BIG_ENDIAN__"
     made |= {"__INT_MAX__": "0x7fffffff", "__LONG_LONG_MAX__": "0x7fffffffffffffffLL"}
     made["__LONG_MAX__"] = f"{hex(2 ** (8 * abi.scalars['long'][0] - 1) - 1)}L"
     if not abi.char_signed:

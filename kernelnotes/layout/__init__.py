@@ -23,14 +23,14 @@ from kernelnotes.abi import Abi, find
 from kernelnotes.ctype import Aligned, Array, Record
 from kernelnotes.errors import BadInput
 from kernelnotes.layout import codec
-from kernelnotes.layout.hazards import hazards
+from kernelnotes.layout.hazards import KINDS, hazards
 from kernelnotes.layout.place import Measured, Placed, measure, place
 from kernelnotes.provenance import MODEL, Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CACHE_LINE", "Hole", "Layout", "Measured", "Placed", "compare", "hazards", "layout", "measure"]
+__all__ = ["CACHE_LINE", "KINDS", "Hole", "Layout", "Measured", "Placed", "compare", "hazards", "layout", "measure"]
 
 CACHE_LINE = 64
 MOST_PATHS = 1 << 16
