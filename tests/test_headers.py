@@ -144,6 +144,13 @@ def test_includes_that_cannot_be_are_refused_with_their_place(tmp_path, text, pr
     assert problem in str(error.value)
 
 
+def test_lines_are_true_behind_continued_lines():
+    text = "/* a\n */\n#define A(x) \\\n  (x) + \\\n  1\n#define B(x, \\\n y) x\nstruct a { char x[A(2)]; };\n"
+    [record] = cdecl.parse(text, filename="a.h").values()
+    assert record.where == "a.h:8"
+    assert layout.layout(record, "i386").size == 3
+
+
 def test_lines_are_true_behind_line_markers_in_a_declaration():
     text = '# 1 "a.h"\nstruct a {\n# 7 "b.h" 3 4\n int x[\n# 2 "a.h"\n3];\n};\n\nstruct b { int y; };\nstruct c { ?'
     with pytest.raises(BadInput, match=r"a\.h:6:1"):

@@ -245,7 +245,7 @@ def _expand(
         pp.define(f"{name} {value}")
     pp.macros.files = [Expansion()]
     try:
-        texts = [pp.parsegen(without_comments(source), filename, here) for source in sources if source]
+        texts = [pp.parsegen(_plain(source), filename, here) for source in sources if source]
         return "".join(_written_out(tokens, here, filename) for tokens in texts)
     except BadInput:
         raise
@@ -255,11 +255,22 @@ def _expand(
         raise BadInput(f"{filename}: the preprocessor failed: {type(e).__name__}: {e}") from e
 
 
+_CONTINUED = re.compile(r"(?:[^\n]*\\\n)+[^\n]*")
+
+
+def _plain(text: str) -> str:
+    # Without comments, and continued lines joined, with empty ones behind them: pcpp loses count of those.
+    def joined(lines: re.Match[str]) -> str:
+        return lines[0].replace("\\\n", "") + "\n" * lines[0].count("\\\n")
+
+    return _CONTINUED.sub(joined, without_comments(text))
+
+
 def _text_of(path: str, at: str) -> str:
     try:
         if os.path.getsize(path) > MOST_BYTES:
             raise BadInput(f"{at}: #include {path!r} has more than {MOST_BYTES >> 20} MiB")
-        return _NEXT.sub(r"\1include", without_comments(Path(path).read_text(errors="surrogateescape")))
+        return _NEXT.sub(r"\1include", _plain(Path(path).read_text(errors="surrogateescape")))
     except OSError as e:
         raise BadInput(f"{at}: #include {path!r}: {e.strerror}") from e
 
