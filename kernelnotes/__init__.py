@@ -6,6 +6,7 @@
     cdecl       C source text -> record types
     abi         the ABIs, as data
     layout      offsets, holes, padding; comparison; bytes to values and back
+    btf         the running kernel's own types, read from BTF bytes
     provenance  live, recorded or model: carried by every result
     recordings  what a real kernel did, with kernel, command and date
     live        the only code that makes system calls (Linux)

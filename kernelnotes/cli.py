@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,9 @@ from kernelnotes.errors import BadInput, KernelNotesError
 
 if TYPE_CHECKING:
     from kernelnotes.abi import Abi
+    from kernelnotes.btf import Types
+    from kernelnotes.ctype import Record
+    from kernelnotes.layout import Layout
     from kernelnotes.live.cpp import Cpp
     from kernelnotes.live.machine import Ability
 
@@ -90,34 +94,80 @@ def doctor(as_json: AsJson = False) -> None:
     print("\n".join(line for a in abilities for line in _rows(a, width)))
 
 
+Source = Annotated[Path | None, typer.Argument(help="C source, or - for standard input.")]
 Struct = Annotated[str, typer.Option("--struct", help="Only this record.")]
 Abis = Annotated[list[str] | None, typer.Option("--abi", help="An ABI; may be given more than once.")]
 Includes = Annotated[list[str] | None, typer.Option("--include", "-I", help="Where #include looks.")]
+Btf = Annotated[str, typer.Option("--btf", help="Instead of FILE: this record as the running kernel has it.")]
+Module = Annotated[str, typer.Option("--module", help="With --btf: of this loaded module.")]
+BtfFile = Annotated[Path | None, typer.Option("--btf-file", help="With --btf: from this file, not the running kernel.")]
 Command = Annotated[str, typer.Option("--cpp", help='An external preprocessor, such as "gcc".')]
 
 
 @main.command()
 def layout(
-    file: Annotated[Path, typer.Argument(help="C source, or - for standard input.")],
+    file: Source = None,
     struct: Struct = "",
     abi: Abis = None,
     include: Includes = None,
     cpp: Command = "",
+    btf: Btf = "",
+    module: Module = "",
+    btf_file: BtfFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where each ABI places the members of the records of a C source (default: x86-64)."""
-    from kernelnotes import cdecl
+    """Show where each ABI places the members of the records of a C source (default: x86-64).
+
+    With --btf NAME, where the running kernel has them; with --abi, where its declaration would put them elsewhere.
+    """
     from kernelnotes import layout as layouts
+
+    if (file is None) == (not btf):
+        raise BadInput("layout needs either a FILE of C source or --btf NAME")
+    if btf and (struct or include or cpp):
+        raise BadInput("--struct, --include and --cpp are for a FILE of C source, not for --btf")
+    if (module or btf_file) and (not btf or (module and btf_file)):
+        raise BadInput("--module or --btf-file says where --btf NAME looks, and only one of them")
+    if file:
+        wanted = _declared(file, struct, include, cpp)
+        made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
+    else:
+        made = _types(module, btf_file).all(btf)
+        if abi:
+            made = [layouts.layout(one.record, name) for one in made for name in abi]
+    print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(_shown, made)))
+
+
+def _declared(file: Path, struct: str, include: list[str] | None, cpp: str) -> list[Record]:
+    from kernelnotes import cdecl
     from kernelnotes.live.cpp import Cpp
 
-    source = _source(file)
-    found = cdecl.parse(source, include=include, cpp=Cpp(cpp) if cpp else None, filename=str(file))
+    found = cdecl.parse(_source(file), include=include, cpp=Cpp(cpp) if cpp else None, filename=str(file))
     try:
-        wanted = [found[struct]] if struct else list(found.values())
+        return [found[struct]] if struct else list(found.values())
     except KeyError:
         raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
-    made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
-    print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(str, made)))
+
+
+def _types(module: str, file: Path | None) -> Types:
+    from kernelnotes import btf
+    from kernelnotes.live.btf import types
+    from kernelnotes.provenance import Provenance
+
+    if file is None:
+        return types(module)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(btf.MOST_BYTES + 1)
+        day = date.fromtimestamp(file.stat().st_mtime)
+    except OSError as e:
+        raise BadInput(f"{file}: {e.strerror}") from e
+    return btf.read(data, provenance=Provenance("recorded", "a kernel that BTF does not name", str(file), f"{day}"))
+
+
+def _shown(layout: Layout) -> str:
+    # With its origin, unless it is what our rules say.
+    return f"/* {layout.provenance} */\n{layout}" if layout.provenance.kind != "model" else str(layout)
 
 
 @main.command()

@@ -60,13 +60,14 @@ SYSTEM = {
     "chromium": (lambda: shutil.which("chromium"), "opens the built pages in the tests"),
     "gcc-multilib": (has_32bit_compiler, "compiles 32-bit programs in the tests"),
     "fonts-dejavu-core": (has_dejavu, "the letters of the pages in the tests"),
+    "dwarves": (lambda: shutil.which("pahole"), "pahole, against which the kernel's own types are checked"),
     "git": (lambda: shutil.which("git"), "tells the tests which files are part of the project"),
 }
 GOALS = {
     "book": ["python3-venv", "npm"],
     "test": list(SYSTEM),
     "lab": ["python3-venv"],
-    "bench": ["python3-venv"],
+    "bench": ["python3-venv", "dwarves"],
 }
 
 

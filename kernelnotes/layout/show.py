@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 def declared(member: Placed) -> str:
     """The member as C declares it."""
+    if inside := re.match(r".*?\*[ a-z]*(?=[)[])", member.spelled):  # void (*name)(int)
+        return f"{inside[0]}{' ' if inside[0][-1].isalpha() else ''}{member.name}{member.spelled[inside.end() :]};"
     written, bracket, dimensions = (member.spelled or str(member.type)).partition("[")
     bits = "" if member.bit_width is None else f":{member.bit_width}"
     return f"{written}{'' if written.endswith('*') else ' '}{member.name}{bracket}{dimensions}{bits};"

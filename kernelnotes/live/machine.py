@@ -8,6 +8,7 @@
     32-bit programs  gcc -m32, and a kernel that runs what it makes
     cgroup memory    a control group with a memory limit, version 1 or 2
     filemap events   the page cache's tracepoints
+    kernel types     the kernel's own structs, in /sys/kernel/btf
     numba            compiled replay
 
 Nothing is left behind and nothing of this process changes: a trial that mounts, unshares or compiles runs in a process
@@ -28,7 +29,11 @@ from kernelnotes.errors import BadInput, Unavailable
 from kernelnotes.live import trial
 
 NAMES = tuple(trial.TRIALS)
-HARMLESS = ("net admin", "packet pipes")  # tried in this very process: they open and close, and change nothing
+HARMLESS = (
+    "net admin",
+    "packet pipes",
+    "kernel types",
+)  # tried in this very process: they open and close, and change nothing
 ANYWHERE = ("numba",)
 TIMEOUT_S = 8.0  # for all trials together; on two idle cores they take about one second
 

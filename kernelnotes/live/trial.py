@@ -443,6 +443,24 @@ def filemap_events() -> Outcome:
         return fails(f"{what}: {_said(e)}", remedy)
 
 
+# ------------------------------------------------------------------------------------------------ kernel types
+
+
+def kernel_types() -> Outcome:
+    """The kernel's own types, BTF, shown to everyone."""
+    file = Path("/sys/kernel/btf/vmlinux")
+    try:
+        with file.open("rb") as types:
+            magic = types.read(2)
+    except FileNotFoundError:
+        return fails(f"the kernel shows no types: there is no {file}", "a kernel built with CONFIG_DEBUG_INFO_BTF")
+    except OSError as e:
+        return fails(_said(e), AS_ROOT)
+    if int.from_bytes(magic, sys.byteorder) != 0xEB9F:  # BTF_MAGIC, include/uapi/linux/btf.h
+        return fails(f"{file} begins with {magic.hex()}, not as BTF does", "Linux itself, not an imitation of it")
+    return works(f"{file} is readable, {file.stat().st_size / 1e6:.1f} MB of BTF")
+
+
 # ------------------------------------------------------------------------------------------------ numba
 
 
@@ -469,6 +487,7 @@ TRIALS = {
     "32-bit programs": programs_32bit,
     "cgroup memory": cgroup_memory,
     "filemap events": filemap_events,
+    "kernel types": kernel_types,
     "numba": numba,
 }
 
