@@ -9,6 +9,7 @@ here.unpack(data)["hdr"]["type"]
 place    where a compiler puts the members: the rules
 codec    bytes to values and back
 show     text and tables
+bytemap  the bytes as a picture, in HTML
 hazards  what changes between two ABIs, and the mend
 """
 
@@ -167,6 +168,12 @@ class Layout:
         from kernelnotes.layout import show
 
         return show.frame(self)
+
+    def _repr_html_(self) -> str:
+        """The bytes as a map, for notebooks."""
+        from kernelnotes.layout import bytemap
+
+        return f"<style>{bytemap.CSS}</style>{bytemap.table(self, note=f' ({self.provenance})')}"
 
     def __str__(self) -> str:
         """The record as C, with offset and size of every member, as pahole prints it."""
