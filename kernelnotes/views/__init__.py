@@ -1,11 +1,12 @@
 """What the book shows, and the only code that imports matplotlib or ipywidgets; every output says where it comes from.
 
-`explorer` gives a picture controls; `show` puts a figure, `table` a DataFrame, `note` a text and `source` a function's
-own code into a page; `figure`, `style` and `PALETTE` make pictures that belong together.
+`explorer` gives a picture controls; `show` puts a figure, `table` a DataFrame, `note` a text, `listing` what a program
+printed and `source` a function's own code into a page; `figure`, `style` and `PALETTE` make pictures that belong
+together.
 """
 
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
-from kernelnotes.views.output import Output, mark, note, show, source, table
+from kernelnotes.views.output import Output, listing, mark, note, show, source, table
 from kernelnotes.views.style import GREY, INK, PALETTE, RULE, STRONG, figure, style
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Output",
     "explorer",
     "figure",
+    "listing",
     "mark",
     "note",
     "play",

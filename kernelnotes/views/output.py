@@ -214,6 +214,13 @@ def note(text: str, provenance: Provenance = MODEL, *, markup: bool = False) -> 
     return Output(f'<div class="kn-out kn-note">{body}{mark(provenance)}</div>', f"[{provenance}]\n{plain}")
 
 
+def listing(text: str, provenance: Provenance = MODEL) -> Output:
+    """What a program printed: its lines are not broken, wide ones scroll, also by keyboard. Raises BadInput without."""
+    label = html.escape(f"Printed text: {need_alt(text, 'listing').splitlines()[0]}")
+    body = f'<div class="kn-scroll" tabindex="0" role="group" aria-label="{label}"><pre>{html.escape(text)}</pre></div>'
+    return Output(f'<div class="kn-out kn-listing">{body}{mark(provenance)}</div>', f"[{provenance}]\n{text}")
+
+
 class Source(Output):
     """The text of a function, highlighted by whatever shows the page."""
 

@@ -124,6 +124,8 @@ border-bottom:1px solid rgba(127,127,127,.4)}
 .kn-explorer .widget-toggle-button.mod-active{background:#0b5cad;color:#fff}
 .kn-explorer .widget-readout{min-width:2.5em;text-align:left;font-weight:600;pointer-events:none}
 .kn-note pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
+.kn-listing pre{margin:0;padding:.5rem;font-size:.8rem;line-height:1.4;tab-size:4;width:max-content;min-width:100%;
+box-sizing:border-box;overflow:visible;white-space:pre}
 .kn-still[hidden]{display:none}
 .kn-still .kn-values{font-weight:600;margin:.5rem 0 .2rem}
 @media print{.kn-still[hidden]{display:block!important}.kn-explorer{display:none!important}
