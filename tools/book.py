@@ -42,7 +42,13 @@ def site(root: Path = ROOT) -> Path:
 def inputs(root: Path = ROOT) -> str:
     """A hash over all that the pages are made from: book, package, configuration, pins, vendored files, this tool."""
     files = [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt", "_vendor/stamp.json")]
-    for folder, kinds in (("book", "*"), ("kernelnotes", "*.py"), ("kernelnotes", "*.gz"), ("tools", "*.py")):
+    for folder, kinds in (
+        ("book", "*"),
+        ("kernelnotes", "*.py"),
+        ("kernelnotes", "*.gz"),
+        ("kernelnotes", "*.txt"),
+        ("tools", "*.py"),
+    ):
         files += sorted(p for p in (root / folder).rglob(kinds) if p.is_file() and ".ipynb_checkpoints" not in p.parts)
     digest = hashlib.sha256()
     for path in files:

@@ -39,9 +39,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import Provenance
+from kernelnotes.recordings.stored import census, transcript
 
 if TYPE_CHECKING:
     from kernelnotes.traces import Trace
+
+__all__ = ["File", "Recording", "census", "from_events", "load", "names", "read", "transcript", "write"]
 
 FORMAT, VERSION = "kernelnotes-recording", 1
 
@@ -172,9 +175,8 @@ def from_events(events: ArrayLike, **others: Any) -> Recording:
 
 def names() -> tuple[str, ...]:
     """Names of the recordings that come with the package."""
-    return tuple(
-        sorted(f.name.removesuffix(".gz") for f in resources.files(__name__).iterdir() if f.name[-3:] == ".gz")
-    )
+    files = (file.name for file in resources.files(__name__).iterdir())
+    return tuple(sorted(f.removesuffix(".gz") for f in files if f.endswith(".gz") and not f.endswith(".json.gz")))
 
 
 def load(name: str) -> Recording:
