@@ -156,9 +156,24 @@ STATE = """(root) => {
   };
 }"""
 
+# The field above each long table must hide the rows without the words typed, and bring them back.
+SEARCH = """() => [...document.querySelectorAll('.kn-search')].map((box) => {
+  const shown = () => [...box.querySelectorAll('tbody tr')].filter((e) => e.checkVisibility());
+  const field = box.querySelector('label input'), all = shown().length;
+  if (!field) return 'a table to search without a field';
+  const type = (text) => { field.value = text; field.dispatchEvent(new Event('input')); return shown(); };
+  const words = shown()[all >> 1].textContent.toUpperCase().split(/\\s+/).slice(0, 2);
+  const some = type(words.join(' '));
+  const right = some.every((e) => words.every((word) => e.textContent.toUpperCase().includes(word)));
+  if (!right || some.length < 1 || some.length >= all) return `${words} finds ${some.length} of ${all} rows`;
+  if (!box.querySelector('output').textContent.startsWith(some.length + ' of')) return 'the count is wrong';
+  if (type('no such row').length || type('').length !== all) return 'rows stay, or do not come back';
+  return '';
+}).filter((problem) => problem)"""
+
 STRANGERS = """() => [...document.querySelectorAll('.widget-subarea, .cell_output')].flatMap((output) =>
   [...output.querySelectorAll('input, select, button, textarea, [role=slider], [contenteditable=true]')]
-    .filter((e) => e.checkVisibility() && !e.closest('.kn-explorer') && !e.closest('.copybtn, .toggle-details'))
+    .filter((e) => e.checkVisibility() && !e.closest('.kn-explorer, .kn-search, .copybtn, .toggle-details'))
     .map((e) => e.outerHTML.slice(0, 120)))"""
 
 
@@ -214,6 +229,7 @@ def _slide(handle: ElementHandle, position: int) -> None:
 def move_everything(page: Page) -> tuple[list[str], list[str]]:
     """(problems, what was moved): every control to every position; the picture must follow the readouts."""
     problems, moved = [f"a control outside an explorer: {html}" for html in page.evaluate(STRANGERS)], []
+    problems += page.evaluate(SEARCH)
     for explorer in page.query_selector_all(".kn-explorer"):
         head = explorer.query_selector(".kn-head b")
         title = (head.text_content() if head else None) or "an explorer without a title"

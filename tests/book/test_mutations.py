@@ -77,6 +77,11 @@ def test_without_the_mathjax_mend_a_page_with_formulas_is_found_broken(copy: Pat
     assert any("Queue" in problem for problem in found)
 
 
+def test_a_field_that_hides_no_row_is_found(copy: Path, browser: Browser) -> None:
+    change(copy / "_static/kn-search.js", "row.hidden = ")
+    assert any("finds 4 of 4 rows" in problem for problem in seen_by_a_reader(browser, copy))
+
+
 @pytest.mark.parametrize(
     ("source", "nth"),
     [("SelectionSliderModel", 0), ("SelectionSliderModel", 3), ("PlayModel", 0), ("DropdownModel", 0)],

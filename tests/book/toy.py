@@ -56,6 +56,15 @@ views.show(palette, "Seven lines, one in each colour of the palette.", caption="
 faults = pd.DataFrame({"faults": [1234, 5], "ratio": [0.5, None]}, index=["lru", "opt"])
 views.table(faults, "Faults", recorded)
 """,
+        """
+from kernelnotes import cdecl, layout
+from kernelnotes.views import layout as pictures
+
+records = cdecl.parse("struct s { char c; unsigned b : 3; long l; };")
+pictures.byte_map([layout.layout(records["struct s"], name) for name in ("i386", "s390x")], "Two maps")
+""",
+        'pictures.searchable(layout.compare(records["struct s"], ["i386", "x86-64"]), "Where they are")',
+        'views.listing("$ true\\n" + 100 * "wide ")',
         'views.note("hits 1\\nfaults 2")',
         "views.source(views.figure)",
     ],
