@@ -122,7 +122,7 @@ def record(path: Path, hazards: list[dict[str, Any]]) -> None:
         root = next(root for root in roots if hazard["header"].startswith(root))
         hazard["header"] = hazard["header"].removeprefix(f"{root}/")
     told = {
-        "kernel": f"headers of linux-libc-dev {version}",
+        "kernel": f"Linux {version.partition('-')[0]}, the headers of Debian's linux-libc-dev",
         "command": "kernelnotes hazards --cpp gcc --json, on every header of the package",
         "date": time.strftime("%Y-%m-%d"),
         "rows": hazards,
