@@ -1,6 +1,7 @@
 """The benchmarks run, at a size at which their ratios mean nothing."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,12 @@ def test_malformed_input_gives_nothing_but_bad_input_for_two_seconds_each(tmp_pa
         r"^(\w+): (?:atheris|mutations), \d+ s, (\d+) inputs, .*, 0 kinds of findings$", ran.stdout, re.M
     )
     assert {target for target, inputs in lines if int(inputs) > 10} >= {"parse", "unpack"}
+
+
+@pytest.mark.needs("kernel types")
+@pytest.mark.skipif(not shutil.which("pahole"), reason="no pahole; apt-get install dwarves")
+def test_btf_is_measured_beside_pahole():
+    ran = subprocess.run([sys.executable, BENCHMARKS / "btf.py", "--sample", "3"], capture_output=True, text=True)
+    assert ran.returncode in (0, 1), ran.stderr  # 1: too slow, which a busy machine can be
+    assert re.search(r"^index of .* types, .* names: [\d.]+ s$", ran.stdout, re.M)
+    assert re.search(r"^one struct, index included: pahole \d+ ms, ours \d+ ms, ratio [\d.]+$", ran.stdout, re.M)

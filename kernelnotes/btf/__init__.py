@@ -61,7 +61,7 @@ MOST_BYTES = 64 << 20
 MOST_TYPES = 0xFFFFF  # BTF_MAX_TYPE
 MOST_NAME = 512  # KSYM_NAME_LEN
 MOST_STEPS = 64  # from a type to what it refers to, and so on; the kernel's MAX_RESOLVE_DEPTH is 32
-MOST_MEMBERS = 1 << 18  # of one record, those of members included
+MOST_MEMBERS = 1 << 16  # of one record, those of members included
 MOST_TEXT = 4096  # characters of the parameters of a function
 MOST_PROTOTYPES = 16  # functions as parameters of functions
 

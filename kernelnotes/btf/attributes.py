@@ -25,7 +25,7 @@ from kernelnotes.layout.place import Measured, Placed, Places, bit_width, measur
 
 POWERS = tuple(1 << power for power in range(17))  # bytes; the kernel asks for up to some pages
 LIKELY_FIRST = (64, *POWERS)  # most often for a cache line; a smaller power may give the same offset
-MOST_UNNAMED = 512  # bits of padding at the end of a record
+MOST_UNNAMED = 64  # bytes of padding at the end of a record
 
 
 def explained(plain: Record, bits: Sequence[int], size: int, members: tuple[Placed, ...], abi: Abi) -> Record:
@@ -34,25 +34,29 @@ def explained(plain: Record, bits: Sequence[int], size: int, members: tuple[Plac
     `bits` is where each member as declared begins.  The numbers are kept with the record as its layout on `abi`, also
     where no attributes explain them.
     """
-    for proposed in _proposals(plain, bits, size, abi):
+    for proposed in _proposals(plain, bits, abi):
         try:
-            places = place(proposed, abi)
+            measured, found = place(proposed, abi)
         except BadInput:  # nothing a compiler takes
             continue
-        if places.measured.size == size and places.members == members:
-            return proposed
+        if found == members:
+            if measured.size == size:
+                return proposed
+            longer = _lengthened(proposed, measured, size)
+            if longer and place(longer, abi).measured.size == size:
+                return longer
     natural = max((measure(member.type, abi).align for member in plain.members), default=1)
     align = natural if size % natural == 0 else size & -size
     plain._layouts[abi] = Places(Measured(size, align, 1), members)
     return plain
 
 
-def _proposals(plain: Record, bits: Sequence[int], size: int, abi: Abi) -> Iterator[Record]:
+def _proposals(plain: Record, bits: Sequence[int], abi: Abi) -> Iterator[Record]:
     yield replace(plain, _layouts={})
     for packed in (False, True):
         for powers in (LIKELY_FIRST, POWERS):
             members = tuple(_attributed(plain, bits, packed, powers, abi))
-            yield from _sized(replace(plain, members=members, packed=packed, _layouts={}), size, powers, abi)
+            yield replace(plain, members=members, packed=packed, _layouts={})
 
 
 def _attributed(record: Record, bits: Sequence[int], packed: bool, powers: Sequence[int], abi: Abi) -> Iterator[Member]:
@@ -99,14 +103,11 @@ def _unnamed(start: int, end: int) -> Iterator[Member]:
         start += width
 
 
-def _sized(record: Record, size: int, powers: Sequence[int], abi: Abi) -> Iterator[Record]:
-    # The record as it is, then aligned, then with unnamed bits at its end: whichever makes it that long.
-    yield record
-    try:
-        (short, align, _), members = place(record, abi)
-    except BadInput:
-        return
-    yield from (replace(record, align=asked, _layouts={}) for asked in powers if asked > align and size % asked == 0)
-    end = max((m.bit_offset + (m.bit_width or 8 * m.size) for m in members), default=0)
-    if short < size and 8 * size - end <= MOST_UNNAMED:
-        yield replace(record, members=(*record.members, *_unnamed(end, 8 * size)), _layouts={})
+def _lengthened(record: Record, short: Measured, size: int) -> Record | None:
+    # Aligned, or else with unnamed bits at its end.
+    powers = (power for power in LIKELY_FIRST if power > short.align and short.size + -short.size % power == size)
+    if asked := next(powers, 0):
+        return replace(record, align=asked, _layouts={})
+    if not 0 < size - short.size <= MOST_UNNAMED:
+        return None
+    return replace(record, members=(*record.members, *_unnamed(8 * short.size, 8 * size)), _layouts={})
