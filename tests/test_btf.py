@@ -348,12 +348,12 @@ def record(*members, size=4, flag=0, kind=btf.STRUCT):
     return made([*INT32, nth(2), info(kind, len(members), flag), size, *words], ["int", "s", "m"])
 
 
-def chain(levels):
-    """Each struct has the next one twice, without a name: 2**levels members called m."""
-    types = [*INT32, nth(2), info(btf.STRUCT, 1), 1 << 30, nth(3), 1, 0]
+def chain(levels, name):
+    """Each struct has the one before twice: 2**levels members."""
+    types = [*INT32, 0, info(btf.STRUCT, 1), 1 << 30, nth(3), 1, 0]
     for number in range(2, levels + 2):
-        types += [nth(2) if number == levels + 1 else 0, info(btf.STRUCT, 2), 1 << 30, 0, number, 0, 0, number, 0]
-    return types
+        types += [nth(2) if number == levels + 1 else 0, info(btf.STRUCT, 2), 1 << 30, name, number, 0, name, number, 0]
+    return made(types, ["int", "s", "m"])
 
 
 TWO_TO_THE_60 = [0, info(btf.ARRAY), 0, 1, 1, 1 << 30, 0, info(btf.ARRAY), 0, 2, 1, 1 << 30]
@@ -400,7 +400,8 @@ LIES = {
         ),
         "reaches beyond the 8 bytes",
     ),
-    "2**60 members": (made(chain(60), ["int", "s", "m"]), "more than 65536 members"),
+    "2**60 members": (chain(60, 0), "more than 65536 members"),
+    "2**60 members of members": (chain(60, nth(3)), "more than 65536 members"),
     "an integer of 3 bytes": (
         made([nth(1), info(btf.INT), 3, 24, nth(2), info(btf.STRUCT, 1), 4, nth(3), 1, 0], ["int", "s", "m"]),
         "an integer of 3 bytes",

@@ -60,9 +60,11 @@ TRANSPARENT = {TYPEDEF, TYPE_TAG, *QUALIFIERS}
 MOST_BYTES = 64 << 20
 MOST_TYPES = 0xFFFFF  # BTF_MAX_TYPE
 MOST_NAME = 512  # KSYM_NAME_LEN
+MOST_NAMES = 1 << 25  # characters of all names together: they can share their bytes
 MOST_STEPS = 64  # from a type to what it refers to, and so on; the kernel's MAX_RESOLVE_DEPTH is 32
 MOST_MEMBERS = 1 << 16  # of one record, those of members included
 MOST_TEXT = 4096  # characters of the parameters of a function
+MOST_COMPARED = 20_000  # names with one that is not there
 MOST_PROTOTYPES = 16  # functions as parameters of functions
 
 
@@ -127,7 +129,7 @@ def _sections(data: bytes) -> tuple[Literal["little", "big"], bytes, bytes, dict
     if strings[-1:] not in (b"", b"\0"):
         raise BadInput("BTF: the last string does not end")
     sizes = enumerate(zip(layouts[::4], layouts[1::4], strict=False))
-    return endian, types, strings, {kind: size for kind, size in sizes if kind > ENUM64 and not sum(size) % 4}
+    return endian, types, strings, {kind: size for kind, size in sizes if kind > ENUM64 and not (size[0] | size[1]) % 4}
 
 
 def _section(data: bytes, start: int, size: int, what: str) -> bytes:
@@ -159,6 +161,7 @@ class Types:
         self._first: int = base._first + len(base._starts) if base else 1
         self._first_string: int = base._first_string + len(base._strings) if base else 0
         self._made: dict[int, Type] = {}
+        self._counts: dict[Record, int] = {}  # members, those of members included
         self._budget = MOST_MEMBERS
         self._prototypes: dict[int, str] = {}
         self._long: int = base._long if base else 0
@@ -209,6 +212,7 @@ class Types:
         # "struct x", "union x", and the typedefs: of each every type that has this name.
         names: dict[str, list[int]] = {}
         self._aliases: dict[int, str] = {}
+        characters = 0
         for number in named:
             entry = self._entry(number)
             if entry.name:
@@ -218,6 +222,9 @@ class Types:
                 else:
                     name = f"{KINDS[entry.kind]} {name}"
                 names.setdefault(name, []).append(number)
+                characters += len(name)
+                if characters > MOST_NAMES:
+                    raise BadInput(f"BTF: names of more than {MOST_NAMES} characters")
         return names
 
     def _name(self, offset: int) -> str:
@@ -295,7 +302,7 @@ class Types:
         known = {one.rpartition(" ")[2] for types in (self, self._base) if types for one in types._names}
         # Names as long as the wanted one, more or less: comparing with all of them takes seconds.
         known = {one for one in known if abs(len(one) - len(bare)) <= 3 and set(bare[:2]) & set(one[:2])}
-        near = difflib.get_close_matches(bare, sorted(known), 5)
+        near = difflib.get_close_matches(bare, sorted(known)[:MOST_COMPARED], 5)
         return f"; similar: {', '.join(near)}" if near else ""
 
     def _layout(self, record: Record) -> Layout:
@@ -379,8 +386,8 @@ class Types:
         made = self._made.get(number)
         if made is None:
             entry = self._entry(number)
-            fields = [self._field(entry, index, depth) for index in range(entry.vlen)]
             self._spend(entry.vlen)
+            fields = [self._field(entry, index, depth) for index in range(entry.vlen)]
             tag = self._name(entry.name) if entry.name else ""
             plain = Record(
                 KINDS[entry.kind],
@@ -389,16 +396,21 @@ class Types:
                 where=f"BTF type {number}",
                 alias="" if tag else self._aliases.get(number, ""),
             )
+            count = sum(1 + self._count(field.type) for field in fields)
+            self._spend(count)
             members = tuple(placed for field in fields for placed in self._placed(field))
-            self._spend(len(members))
-            self._made[number] = made = attributes.explained(
-                plain, [f.bit for f in fields], entry.value, members, self.abi
-            )
+            made = attributes.explained(plain, [f.bit for f in fields], entry.value, members, self.abi)
+            self._made[number], self._counts[made] = made, count
         assert isinstance(made, Record)
         return made
 
+    def _count(self, ctype: Type) -> int:
+        if not isinstance(ctype, Record):
+            return 0
+        return self._counts[ctype] if ctype in self._counts or not self._base else self._base._counts[ctype]
+
     def _spend(self, members: int) -> None:
-        # Before so many are made: 64 levels of unnamed records may have 2**64 members.
+        # Before so many are made: 64 levels of records may have 2**64 members.
         self._budget -= members
         if self._budget < 0:
             raise BadInput(f"BTF: a record of more than {MOST_MEMBERS} members, those of members included")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,17 +27,17 @@ def declared(member: Placed) -> str:
 def text(layout: Layout) -> str:
     """The record as C; behind each member its offset and size in bytes, holes, padding and cache lines in between."""
     lines, line = [f"{layout.record} {{"], 0
-    holes = {hole.bit_offset: hole for hole in layout.holes}
+    holes = deque(layout.holes)
     for member in sorted(layout.members, key=lambda m: m.bit_offset):
-        hole = next((holes.pop(bit) for bit in list(holes) if bit < member.bit_offset), None)
-        if hole:
+        if holes and holes[0].bit_offset < member.bit_offset:
+            hole = holes.popleft()
             lines.append(f"\n\t/* XXX {_amount(hole.bits)} hole */\n")
         if member.offset // 64 > line:
             line = member.offset // 64
             lines.append(f"\t/* --- cacheline {line} boundary ({64 * line} bytes) --- */")
         place = f"{member.offset}" if member.bit_width is None else f"{member.offset}:{member.bit_offset % 8}"
         lines.append(f"\t{declared(member):<40} /* {place:>6} {member.size:>5} */")
-    lines += [f"\n\t/* XXX {_amount(hole.bits)} unused */" for hole in holes.values()]
+    lines += [f"\n\t/* XXX {_amount(hole.bits)} unused */" for hole in holes]
     count = -(-layout.size // 64)
     lines.append(f"\n\t/* {layout.abi.name}: size: {layout.size}, align: {layout.align}, cachelines: {count} */")
     lines += [f"\t/* padding: {layout.padding} */"] if layout.padding else []
