@@ -25,7 +25,7 @@ from kernelnotes.layout.place import Measured, Placed, Places, bit_width, measur
 
 POWERS = tuple(1 << power for power in range(17))  # bytes; the kernel asks for up to some pages
 LIKELY_FIRST = (64, *POWERS)  # most often for a cache line; a smaller power may give the same offset
-MOST_UNNAMED = 64  # bytes of padding at the end of a record
+MOST_UNNAMED = 64  # bytes in unnamed bit-fields; a longer gap is left unexplained
 
 
 def explained(plain: Record, bits: Sequence[int], size: int, members: tuple[Placed, ...], abi: Abi) -> Record:
@@ -43,7 +43,7 @@ def explained(plain: Record, bits: Sequence[int], size: int, members: tuple[Plac
             if measured.size == size:
                 return proposed
             longer = _lengthened(proposed, measured, size)
-            if longer and place(longer, abi).measured.size == size:
+            if place(longer, abi).measured.size == size:
                 return longer
     natural = max((measure(member.type, abi).align for member in plain.members), default=1)
     align = natural if size % natural == 0 else size & -size
@@ -97,17 +97,15 @@ def _aligned(member: Member, end: int, bit: int, align: int, powers: Sequence[in
 
 def _unnamed(start: int, end: int) -> Iterator[Member]:
     # None of them crosses a boundary of 64 bits: there the rules would move it.
-    while start < end:
+    while start < end <= start + 8 * MOST_UNNAMED:
         width = min(end - start, 64 - start % 64)
         yield Member("", SCALARS["unsigned long long"], width)
         start += width
 
 
-def _lengthened(record: Record, short: Measured, size: int) -> Record | None:
+def _lengthened(record: Record, short: Measured, size: int) -> Record:
     # Aligned, or else with unnamed bits at its end.
     powers = (power for power in LIKELY_FIRST if power > short.align and short.size + -short.size % power == size)
     if asked := next(powers, 0):
         return replace(record, align=asked, _layouts={})
-    if not 0 < size - short.size <= MOST_UNNAMED:
-        return None
     return replace(record, members=(*record.members, *_unnamed(8 * short.size, 8 * size)), _layouts={})
