@@ -1,5 +1,10 @@
 """What C says: declarations of every kind, and what is refused, with its place."""
 
+import itertools
+import re
+from contextlib import nullcontext
+from datetime import timedelta
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,6 +35,8 @@ def sizes(source, *abis, record="s", **options):
         ('char x[sizeof("abc")]', 4, 4),
         (r'char x[sizeof("\x41\101\n\\" "é")]', 7, 7),
         ("char x[__alignof__(long long)]", 8, 8),
+        ("char x[sizeof sizeof(char)]", 4, 8),
+        ("__typeof__(sizeof(char)) x", 4, 8),
         ("char x[_Alignof(long long)]", 4, 8),
         ("unsigned long x[1024 / (8 * sizeof(unsigned long))]", 128, 128),
         ("int (*f)(int, char *[3])", 4, 8),
@@ -138,6 +145,7 @@ DOUBLING = "#define B0 x x\n" + "".join(f"#define B{i + 1} B{i} B{i}\n" for i in
         ("struct s { int x[f(1)]; };", "a function call is no integer constant"),
         (r'struct s { char x[sizeof("\x")]; };', r'the string "\\x" is not supported'),
         ('struct s { char x[sizeof(L"abc")]; };', 'the string L"abc" is not supported'),
+        ("struct s { __typeof__(1 + sizeof(int)) x; };", "whose value depends on the ABI is not supported"),
         ("struct s { float x:3; };", "not of an integer type"),
         ("struct s { int x:3 __attribute__((aligned(8))); };", "aligned on the bit-field x: no ABI defines it"),
         ("struct s { int x __attribute__((mode(DI))); };", "'mode' changes layouts"),
@@ -191,3 +199,100 @@ def test_any_text_gives_records_or_bad_input(text):
             layout.layout(record, "i386")
     except BadInput:
         pass
+
+
+NUMBERS = st.sampled_from([0, 1, 2, 3, 8, 31, 33, 64, 65, 2**28, 2**29, 2**31, 2**32, 2**60, 2**63, 2**64 - 1, 10**40])
+EXPRESSIONS = st.recursive(
+    NUMBERS.map(str) | st.sampled_from(["sizeof(long)", "A", "B", "-1", "'a'", "1ULL", "0x7fffffffL"]),
+    lambda inner: st.one_of(
+        st.builds(
+            "({} {} {})".format,
+            inner,
+            st.sampled_from(["+", "-", "*", "/", "%", "<<", ">>", "&", "|", "^", "<", "==", "&&", "||"]),
+            inner,
+        ),
+        st.builds("{}{}".format, st.sampled_from(["-", "~", "!", "(char)", "(unsigned long)", "sizeof "]), inner),
+        st.builds("({} ? {} : {})".format, inner, inner, inner),
+    ),
+    max_leaves=6,
+)
+MEMBERS = st.recursive(
+    st.one_of(
+        st.builds("char M[{}];".format, EXPRESSIONS),
+        st.builds("u64 M[{}][{}];".format, EXPRESSIONS, EXPRESSIONS),
+        st.builds("{} M : {};".format, st.sampled_from(["int", "u64", "_Bool", "long"]), EXPRESSIONS),
+        st.builds("int : {};".format, EXPRESSIONS),
+        st.builds("u32 M __attribute__((aligned({})));".format, EXPRESSIONS),
+        st.builds("enum {{ M = {}, M }} M;".format, EXPRESSIONS),
+    ),
+    lambda inner: st.builds(
+        "{} {{ {} }} {} {};".format,
+        st.sampled_from(["struct", "union"]),
+        st.lists(inner, max_size=3).map(" ".join),
+        st.sampled_from(["", "__packed", "__attribute__((aligned(16)))"]),
+        st.sampled_from(["", "M", "M[1 << 20]"]),
+    ),
+    max_leaves=5,
+)
+
+
+def laid_out_or_refused(source):
+    """The names of the records, all of them laid out, or the reason why not."""
+    try:
+        records = cdecl.parse(source)
+        for record in records.values():
+            for abi in ("i386", "m68k", "win64"):
+                layout.layout(record, abi)
+        return list(records)
+    except BadInput as e:
+        return str(e)
+
+
+@settings(max_examples=200, deadline=timedelta(seconds=10))
+@given(st.lists(MEMBERS, min_size=1, max_size=4))
+def test_absurd_numbers_give_records_or_bad_input_and_take_no_time(members):
+    source = "enum { A = 1 << 30, B = sizeof(long) }; struct s {" + " ".join(members) + "};"
+    fresh = itertools.count()
+    laid_out_or_refused(re.sub(r"\bM\b", lambda _: f"m{next(fresh)}", source))
+
+
+@settings(max_examples=60, deadline=timedelta(seconds=10))
+@given(
+    st.integers(1, 3000),
+    st.sampled_from(
+        [
+            ("struct s {", "int x;", "} x;"),
+            ("struct s { union { int a[sizeof(", "int", ")]; }; };"),
+            ("(", "int x", ")"),
+            ("struct s { int ", "x", "[1]; };"),
+            ("int *", "x", ";"),
+            ("__attribute__((aligned(", "8", ")))"),
+            ("typeof(", "int", ") x;"),
+            ("enum { A = -", "1", "};"),
+            ("char x[1 ? ", "2", " : 3];"),
+            ("#if 1\n", "int x;", "\n#endif\n"),
+            ("#if (", "1", ")\n#endif\n"),
+            ("#define A(x) (x)\nA(", "int", ")\n"),
+            ("#pragma pack(push, 1)\n", "struct s { int x; };", "\n#pragma pack(pop)\n"),
+        ]
+    ),
+)
+def test_nesting_of_any_depth_gives_records_or_bad_input(depth, parts):
+    opening, inside, closing = parts
+    laid_out_or_refused(opening * depth + inside + closing * depth)
+
+
+@settings(max_examples=30, deadline=timedelta(seconds=10))
+@given(st.integers(1, 2000), st.sampled_from(["struct {{ {} x; }}", "{} x[1]", "{} *x", "typeof({}) x"]), st.booleans())
+def test_chains_of_typedefs_of_any_length_give_records_or_bad_input(length, link, first_ones_first):
+    chain = ["typedef int t0;"]
+    for i in range(1, length + 1):
+        declared = link.format(f"t{i - 1}")
+        chain.append(f"typedef {declared} t{i};" if "{" in declared else f"typedef {declared.replace('x', f't{i}')};")
+    found = cdecl.parse("".join(chain) + f"struct s {{ t{length} x; }};")
+    deep = length > 100  # such a chain may be refused
+    with pytest.raises(BadInput, match="nested too deeply") if deep else nullcontext():
+        for record in list(found.values()) if first_ones_first else [found["s"]]:
+            assert layout.layout(record, "i386").size == 4
+        if deep:
+            raise BadInput("nested too deeply, or laid out")

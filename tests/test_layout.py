@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,24 @@ def test_arbitrary_bytes_are_read_or_refused(data, abi):
     else:
         with pytest.raises(BadInput):
             here.unpack(data)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcdefklqwxz"), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from(["x86-64", "s390x", "m68k", "win32"]))
+def test_values_of_the_wrong_type_or_size_are_packed_to_the_size_or_refused(data, abi):
+    here = layout.layout(parsed(ROUND_TRIP.replace("[3]", "[4]"), "s"), abi)
+    values = here.unpack(bytes(here.size))
+    for name in data.draw(st.lists(st.sampled_from([*values, "unknown"]), min_size=1, max_size=3)):
+        values[name] = data.draw(ANYTHING)
+    with suppress(BadInput):
+        assert len(here.pack(values)) == here.size
 
 
 def nest(count, member):

@@ -23,6 +23,7 @@ from kernelnotes.cdecl.source import MOST_BYTES, without_comments
 from kernelnotes.errors import BadInput
 
 MOST_TOKENS = 1_000_000  # of macro expansions: a line of text can ask for 2**30
+MOST_CALLS = 50  # of macros inside macros and their arguments: the time pcpp takes grows with the cube
 MOST_CHARACTERS = 1 << 24  # of the same: ## and # make a token of any length
 MOST_DEPTH = 200
 _DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(?!pragma\b|\d|line\b)\S", re.M)
@@ -163,11 +164,15 @@ def _expand(
 
     class Limited(Preprocessor):  # type: ignore[misc]
         source: str = here  # the file being read
-        expanded = written = 0
+        expanded = written = depth = 0
         directive_line = 1
 
         def expand_macros(self, tokens: Any, expanding_from: Any = ()) -> Any:
+            self.depth += 1
+            if self.depth > MOST_CALLS:
+                raise BadInput(f"{filename}: macros nested more than {MOST_CALLS} deep")
             result = super().expand_macros(tokens, list(expanding_from))
+            self.depth -= 1
             self.expanded += len(result)
             self.written += sum(len(token.value) for token in result)
             if self.written > MOST_CHARACTERS:

@@ -360,7 +360,12 @@ class Scope:
             return self.pointee(node.expr)
         if isinstance(node, c_ast.Constant) and node.type == "string":
             return Array(SCALARS["char"], self._string_length(node) + 1)
-        value = constant.evaluate(node, self, None)
+        if isinstance(node, c_ast.UnaryOp) and node.op in ("sizeof", "_Alignof", "alignof"):
+            return SCALARS["size_t"]
+        try:
+            value = constant.evaluate(node, self, None)
+        except constant.NeedsAbi:
+            self.fail(node, "the type of an expression whose value depends on the ABI is not supported")
         return SCALARS[value.rank if value.signed else f"unsigned {value.rank}"]
 
     def _string_length(self, node: Any) -> int:
