@@ -1,14 +1,15 @@
 """Malformed input for whatever reads text or bytes: nothing but BadInput may come out, soon, and at no great cost.
 
-    python benchmarks/fuzz.py [parse] [unpack] [--seconds 30] [--seed 2026] [--keep FOLDER]
+    python benchmarks/fuzz.py [parse] [unpack] [btf] [--seconds 30] [--seed 2026] [--keep FOLDER]
 
     parse    C text through `cdecl.parse`, then each record through `layout` on two ABIs
     unpack   a record, an ABI and bytes through `unpack`; what is packed again must read the same
+    btf      bytes through `btf.read`, then each record as it is and on another ABI
 
-Inputs grow from the C text in tests/.  Where `atheris` is installed (pip install atheris; no other use for it here) it
-looks for inputs that reach new code; otherwise a loop of our own keeps those with a new answer.  A finding is another
-exception than BadInput, more than 2 s for one input, or more than 500 MB.  Prints each kind of finding once with an
-input, and a line per target; exit status 1 with any finding.
+Inputs grow from the C text in tests/, those of btf from what gcc and pahole make of it.  Where `atheris` is installed
+(pip install atheris; no other use for it here) it looks for inputs that reach new code; otherwise a loop of our own
+keeps those with a new answer.  A finding is another exception than BadInput, more than 2 s for one input, or more than
+500 MB.  Prints each kind of finding once with an input, and a line per target; exit status 1 with any finding.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -98,7 +100,27 @@ def unpack(data: bytes) -> str:
     raise AssertionError("a byte too many was read")
 
 
-TARGETS: dict[str, Callable[[bytes], str]] = {"parse": parse, "unpack": unpack}
+def btf(data: bytes) -> str:
+    """Types and, of the first ones, their layouts; one that cannot be laid out does not spoil the others."""
+    from kernelnotes import btf, layout
+    from kernelnotes.errors import BadInput
+
+    try:
+        types = btf.read(data)
+    except BadInput as e:
+        return str(e)
+    answers = [types.abi.name]
+    for name in islice(types, 20):
+        try:
+            here = types[name]
+            answers.append(f"{here.holes} {here} {len(here.as_dict())}")
+            answers.append(str(layout.layout(types.record(name), "m68k")))
+        except BadInput as e:
+            answers.append(str(e))
+    return " ".join(answers)
+
+
+TARGETS: dict[str, Callable[[bytes], str]] = {"parse": parse, "unpack": unpack, "btf": btf}
 
 
 def corpus(target: str) -> list[bytes]:
@@ -107,10 +129,24 @@ def corpus(target: str) -> list[bytes]:
     for file in sorted((ROOT / "tests").glob("test_*.py")):
         constants = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant))
         texts |= {node.value for node in constants if isinstance(node.value, str) and re.search(r"[;{]\s", node.value)}
+    if target == "btf":
+        return list(encoded(sorted(texts)))
     found = sorted(text.encode()[:LONGEST] for text in texts)
     if target == "unpack":
         return [bytes([i % len(ABIS)]) + text + b"\0" + bytes(range(64)) for i, text in enumerate(found)]
     return found
+
+
+def encoded(texts: list[str]) -> Iterator[bytes]:
+    """The BTF of each text that gcc compiles, by pahole."""
+    flags = ["-w", "-g", "-gdwarf-4", "-fno-eliminate-unused-debug-types", "-c", "-xc", "-o", "object", "-"]
+    with tempfile.TemporaryDirectory() as folder:
+        for text in texts:
+            if subprocess.run(["gcc", *flags], input=text, text=True, capture_output=True, cwd=folder).returncode == 0:
+                pahole = ["pahole", "--btf_encode_detached=made", "object"]
+                subprocess.run(pahole, check=True, capture_output=True, cwd=folder)
+                if len(data := (Path(folder) / "made").read_bytes()) <= LONGEST:
+                    yield data
 
 
 # ------------------------------------------------------------------------------------- one input
@@ -147,7 +183,7 @@ class Findings:
         if self.kinds[kind] == 1:
             file = self.keep / f"{self.target}-{len(self.kinds)}"
             file.write_bytes(data)
-            print(f"finding: {kind}, input kept as {file}: {data[:200]!r}", flush=True)
+            print(f"finding: {kind}, input kept as {file}: {data[:100]!r}", flush=True)
         return kind
 
 
@@ -158,8 +194,10 @@ def summary(target: str, how: str, seconds: float, inputs: int, reached: str, ki
 
 
 def _where(e: BaseException) -> str:
-    # The last line of the package that was running.
+    # The last line of the package that was running; of what takes long, any line may be: there the first functions.
     frames = [f for f in traceback.extract_tb(e.__traceback__) if "/kernelnotes/" in f.filename]
+    if isinstance(e, TooSlow):
+        return " > ".join(f.name for f in frames[:4])
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "the target itself"
 
 
@@ -202,6 +240,7 @@ def child(target: str, keep: str, flags: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["kernelnotes", "pycparser", "pcpp"]):
+        import kernelnotes.btf
         import pcpp  # noqa: F401
 
         import kernelnotes.cdecl.preprocess
