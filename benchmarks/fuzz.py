@@ -138,15 +138,16 @@ def corpus(target: str) -> list[bytes]:
 
 
 def encoded(texts: list[str]) -> Iterator[bytes]:
-    """The BTF of each text that gcc compiles, by pahole."""
+    """The BTF of each text that gcc compiles and pahole encodes: it refuses an object without any type."""
     flags = ["-w", "-g", "-gdwarf-4", "-fno-eliminate-unused-debug-types", "-c", "-xc", "-o", "object", "-"]
     with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made"
         for text in texts:
+            made.unlink(missing_ok=True)
             if subprocess.run(["gcc", *flags], input=text, text=True, capture_output=True, cwd=folder).returncode == 0:
-                pahole = ["pahole", "--btf_encode_detached=made", "object"]
-                subprocess.run(pahole, check=True, capture_output=True, cwd=folder)
-                if len(data := (Path(folder) / "made").read_bytes()) <= LONGEST:
-                    yield data
+                subprocess.run(["pahole", f"--btf_encode_detached={made}", "object"], capture_output=True, cwd=folder)
+            if made.exists() and made.stat().st_size <= LONGEST:
+                yield made.read_bytes()
 
 
 # ------------------------------------------------------------------------------------- one input
@@ -240,9 +241,9 @@ def child(target: str, keep: str, flags: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["kernelnotes", "pycparser", "pcpp"]):
-        import kernelnotes.btf
         import pcpp  # noqa: F401
 
+        import kernelnotes.btf
         import kernelnotes.cdecl.preprocess
         import kernelnotes.layout  # noqa: F401
     found = Findings(target, Path(keep))
