@@ -132,7 +132,7 @@ def case(header: str, width: str, folder: Path) -> Case:
     made = Case(name, uapi.ABIS[width], text, folder / f"{name}.c", folder / f"{name}.o", {})
     made.file.write_text(text)
     compile_with_debug_information(made)
-    told = uapi.truth(made.compiled)
+    told = uapi.truth(made.compiled, set())
     return made._replace(sizes={name.split()[1]: size for name, (size, _) in told.items()})
 
 

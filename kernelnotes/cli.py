@@ -27,7 +27,6 @@ from kernelnotes.errors import BadInput, KernelNotesError
 if TYPE_CHECKING:
     from kernelnotes.abi import Abi
     from kernelnotes.btf import Types
-    from kernelnotes.ctype import Record
     from kernelnotes.layout import Layout
     from kernelnotes.live.cpp import Cpp
     from kernelnotes.live.machine import Ability
@@ -129,8 +128,7 @@ def layout(
     if (module or btf_file) and (not btf or (module and btf_file)):
         raise BadInput("--module or --btf-file says where --btf NAME looks, and only one of them")
     if file:
-        wanted = _declared(file, struct, include, cpp)
-        made = [layouts.layout(record, name) for record in wanted for name in abi or ["x86-64"]]
+        made = _declared(file, struct, abi or ["x86-64"], include or [], cpp)
     else:
         made = _types(module, btf_file).all(btf)
         if abi:
@@ -138,15 +136,26 @@ def layout(
     print(json.dumps([one.as_dict() for one in made], indent=2) if as_json else "\n\n".join(map(_shown, made)))
 
 
-def _declared(file: Path, struct: str, include: list[str] | None, cpp: str) -> list[Record]:
+def _declared(file: Path, struct: str, abis: list[str], include: list[str], cpp: str) -> list[Layout]:
+    # Record by record, on each ABI; includes are read with the macros that a compiler for that ABI defines.
     from kernelnotes import cdecl
-    from kernelnotes.live.cpp import Cpp
+    from kernelnotes import layout as layouts
+    from kernelnotes.abi import find
 
-    found = cdecl.parse(_source(file), include=include, cpp=Cpp(cpp) if cpp else None, filename=str(file))
-    try:
-        return [found[struct]] if struct else list(found.values())
-    except KeyError:
-        raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
+    source, known = _source(file), cdecl.Known()
+    made: dict[str, list[Layout]] = {}
+    for abi in abis:
+        defines = cdecl.predefined(abi) if include and not cpp else {}
+        for_abi = _for_abi(cpp)
+        preprocessor = for_abi(find(abi)) if for_abi else None
+        found = cdecl.Reader(defines, include, preprocessor, known).parse(source, str(file))
+        try:
+            wanted = [found[struct]] if struct else list(found.values())
+        except KeyError:
+            raise BadInput(f"{file}: no record {struct!r}, but {', '.join(found) or 'none at all'}") from None
+        for record in wanted:
+            made.setdefault(str(record), []).append(layouts.layout(record, abi))
+    return [one for ones in made.values() for one in ones]
 
 
 def _types(module: str, file: Path | None) -> Types:

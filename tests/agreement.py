@@ -46,12 +46,13 @@ def headers(names):
 
 def declared(found):
     """({name: record}, [what could not be read]) as each header of `headers` declares them on x86-64."""
-    made, refused = {}, []
+    made, refused, known = {}, [], cdecl.Known()
     for header, names in found:
         wanted, problem = names - made.keys(), None
         for prelude in PRELUDES:
             try:
-                told = cdecl.parse(f"{prelude}#include <{header}>\n", cpp=Cpp("gcc -m64"), filename=header)
+                reader = cdecl.Reader(cpp=Cpp("gcc -m64"), known=known)
+                told = reader.parse(f"{prelude}#include <{header}>\n", header)
             except BadInput as e:
                 problem = f"{header}: {e}"
                 continue

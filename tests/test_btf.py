@@ -131,15 +131,16 @@ def test_our_rules_reproduce_every_record_of_the_kernel_from_its_declaration(eve
 
 @pytest.mark.needs("kernel types", "32-bit programs")
 def test_the_kernel_agrees_with_its_headers_or_the_difference_is_explained(kernel):
-    # Every tenth header here, all of them in benchmarks/btf.py.
-    found, refused = agreement.declared(agreement.headers(set(kernel))[::10])
+    found, refused = agreement.declared(agreement.headers(set(kernel)))
     assert refused == []
     told = {name: agreement.explain(layout.layout(one, "x86-64"), kernel.all(name)) for name, one in found.items()}
     assert [name for name, reason in told.items() if not reason] == []
-    assert list(told.values()).count(agreement.EXACT) > 0.9 * len(told) > 50
+    assert list(told.values()).count(agreement.EXACT) > 0.9 * len(told) > 500
     moved = [name for name, one in found.items() if told[name] == agreement.EXACT and moves(one)]
-    assert moved
-    assert [n for n in moved if agreement.explain(layout.layout(found[n], "i386"), kernel.all(n))] == []
+    # The wrong ABI is found out: an explanation fits few of the records that are others there.
+    assert len(moved) > 100
+    excused = [n for n in moved if agreement.explain(layout.layout(found[n], "i386"), kernel.all(n))]
+    assert len(excused) < len(moved) / 10
 
 
 def moves(record):

@@ -111,6 +111,15 @@ def test_layout_prints_a_record_on_each_abi(tmp_path):
     assert "size: 24, align: 8" in installed("layout", file, "--struct", "s").stdout
 
 
+@pytest.mark.needs("32-bit programs")
+@pytest.mark.parametrize("options", [["--cpp", "gcc"], ["-I", "/usr/include", "-I", "/usr/include/x86_64-linux-gnu"]])
+def test_layout_reads_real_includes_as_each_abi_sees_them(tmp_path, options):
+    file = tmp_path / "a.h"
+    file.write_text("#include <asm/posix_types.h>\nstruct s { __kernel_size_t a; __kernel_old_uid_t b; };\n")
+    done = installed("layout", file, "--struct", "s", "--abi", "i386", "--abi", "x86-64", *options, "--json")
+    assert [one["size"] for one in json.loads(done.stdout)] == [8, 16], done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "options", "problem"),
     [

@@ -144,8 +144,8 @@ def test_includes_that_cannot_be_are_refused_with_their_place(tmp_path, text, pr
     assert problem in str(error.value)
 
 
-def test_lines_are_true_behind_continued_lines():
-    text = "/* a\n */\n#define A(x) \\\n  (x) + \\\n  1\n#define B(x, \\\n y) x\nstruct a { char x[A(2)]; };\n"
+def test_lines_are_true_behind_continued_lines_and_form_feeds():
+    text = "/* a\n */\f\n#define A(x) \\\n  (x) + \\\n  1\n#define B(x, \\\n y) x\nstruct a { char x[A(2)]; };\n"
     [record] = cdecl.parse(text, filename="a.h").values()
     assert record.where == "a.h:8"
     assert layout.layout(record, "i386").size == 3

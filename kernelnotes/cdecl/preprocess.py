@@ -261,14 +261,16 @@ def _expand(
 
 
 _CONTINUED = re.compile(r"(?:[^\n]*\\\n)+[^\n]*")
+_LIKE_LINES = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # where Python ends a line and C does not
 
 
 def _plain(text: str) -> str:
-    # Without comments, and continued lines joined, with empty ones behind them: pcpp loses count of those.
+    # Without comments, and with line ends that pcpp counts as C does: continued lines are joined, with empty ones
+    # behind them.
     def joined(lines: re.Match[str]) -> str:
         return lines[0].replace("\\\n", "") + "\n" * lines[0].count("\\\n")
 
-    return _CONTINUED.sub(joined, without_comments(text))
+    return _CONTINUED.sub(joined, _LIKE_LINES.sub(" ", without_comments(text)))
 
 
 def _text_of(path: str, at: str) -> str:
