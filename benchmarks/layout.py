@@ -139,7 +139,7 @@ def case(header: str, width: str, folder: Path) -> Case:
 def compile_with_debug_information(made: Case) -> None:
     """Of all types, used or not."""
     width = next(width for width, abi in uapi.ABIS.items() if abi == made.abi)
-    options = ("-w", "-g", "-fno-eliminate-unused-debug-types", "-c", "-o", str(made.compiled))
+    options = ("-w", "-g", "-gdwarf-5", "-fno-eliminate-unused-debug-types", "-c", "-o", str(made.compiled))
     uapi.gcc(width, made.text, *options).check_returncode()
 
 
@@ -179,7 +179,9 @@ def plain(text: str) -> str:
     text = re.sub(r"\b(short|long|long long)( unsigned| signed)? int\b", r"\1\2", text)
     text = re.sub(r"\b(short|long|long long) (unsigned|signed)\b", r"\2 \1", text)
     text = re.sub(r"\bunsigned\b(?! *(?:char|short|int|long|__int128))", "unsigned int", text)
-    text = re.sub(r"static (?:__)?inline[^;{]*\{[^}]*\}|^extern[^;{]*;", "", text, flags=re.M)
+    text = re.sub(
+        r"static (?:__)?inline[^;{]*\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}|^extern[^;{]*;", "", text, flags=re.M
+    )
     text = re.sub(r"\btypedef [\w *]*\(\s*\*\s*(\w+)\)\s*\([^;]*\);", r"typedef void *\1;", text)
     known = cstruct().typedefs  # names that it has itself it does not accept
     return re.sub(r"\btypedef [\w ]*?(\w+);", lambda found: "" if found[1] in known else found[0], text)
@@ -244,7 +246,7 @@ def line(
         told += len(found.keys() & made.sizes.keys())
         exact += len(found.items() & made.sizes.items())
     total = sum(len(made.sizes) for made in cases)
-    ratio = f", {seconds / ours:.2f} x the time of kernelnotes" if ours else ""
+    ratio = f", {seconds / ours:.3f} x the time of kernelnotes" if ours else ""
     each = 1000 * seconds / len(cases)
     print(f"  {side:<24}{each:8.1f} ms a header, {told:>4} told, {exact:>4} of {total} exact{ratio}", flush=True)
     return Line(seconds, exact)
