@@ -38,7 +38,7 @@ def test_example_runs_by_itself(example, tmp_path):
 
 
 def test_there_is_an_example_for_running_for_using_and_for_courses():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     assert "kernelnotes doctor" in README
 
 
@@ -47,6 +47,21 @@ def test_doctor_runs_as_the_readme_says():
     done = subprocess.run([program, "doctor"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "numba" in done.stdout
+
+
+@pytest.mark.needs("kernel types", "32-bit programs")
+def test_layouts_are_shown_as_the_readme_says(tmp_path):
+    commands = re.findall(r"^\.venv/bin/kernelnotes (layout|hazards) (.*)$", README, re.M)
+    assert len(commands) == 3
+    header = tmp_path / "a.h"
+    header.write_text("struct s { int x; };")
+    for command, options in commands:
+        # One header in place of all of them: the census reads those.
+        words = options.replace("FILE", str(header)).replace("/usr/include/linux", "/usr/include/linux/kvm.h").split()
+        program = Path(sys.executable).with_name("kernelnotes")
+        done = subprocess.run([program, command, *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "struct" in done.stdout
 
 
 def test_reading_opens_the_page_that_the_build_makes():
