@@ -244,7 +244,7 @@ def child(target: str, keep: str, flags: list[str]) -> None:
         import pcpp  # noqa: F401
 
         import kernelnotes.btf
-        import kernelnotes.cdecl.preprocess
+        import kernelnotes.cdecl.expander
         import kernelnotes.layout  # noqa: F401
     found = Findings(target, Path(keep))
     atheris.Setup([sys.argv[0], *flags], lambda data: found.try_one(data) and None)

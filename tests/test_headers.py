@@ -107,6 +107,30 @@ def test_a_file_that_changes_its_mind_about_macros_is_read_anew(tmp_path):
     assert [size(""), size("#define WIDE"), size(""), size("#define WIDE 1"), size("#define OTHER")] == [2, 8, 2, 8, 2]
 
 
+def test_a_file_skipped_by_pragma_once_is_not_missing_the_next_time(tmp_path):
+    (tmp_path / "once.h").write_text("#pragma once\nstruct once { int x; };\n")
+    (tmp_path / "outer.h").write_text('#include "once.h"\nstruct outer { struct once o; };\n')
+    reader = cdecl.Reader(include=[str(tmp_path)])
+    for text in (
+        '#include "once.h"\n#include "outer.h"',
+        '#include "outer.h"',
+        '#include "outer.h"\n#include "once.h"',
+    ):
+        assert set(reader.parse(text, str(tmp_path / "a.h"))) == {"struct once", "struct outer"}
+
+
+def test_readers_that_look_in_other_folders_share_nothing_of_that(tmp_path):
+    (tmp_path / "user.h").write_text("#include <n.h>\nstruct s { n x; };\n")
+    known = cdecl.Known()
+    sizes = []
+    for folder, ctype in (("a", "char"), ("b", "long")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "n.h").write_text(f"typedef {ctype} n;\n")
+        reader = cdecl.Reader(include=[str(tmp_path / folder), str(tmp_path)], known=known)
+        sizes.append(layout.layout(reader.parse("#include <user.h>\n")["s"], "x86-64").size)
+    assert sizes == [1, 8]
+
+
 def test_records_read_again_are_the_same_only_while_their_names_mean_the_same():
     reader = cdecl.Reader()
     one = reader.parse("typedef int n;\nstruct s { n x; };", "a.h")
