@@ -253,9 +253,9 @@ def child(target: str, keep: str, flags: list[str]) -> None:
 
 def by_ourselves(target: str, options: argparse.Namespace, keep: Path) -> int:
     """Mutations of inputs that gave an answer of a new form, numbers and names aside."""
-    found, start, rng = Findings(target, keep), time.monotonic(), random.Random(options.seed)
-    pool, forms = [], set()
-    for data in _inputs(corpus(target), pool, rng):
+    found, seeds, rng = Findings(target, keep), corpus(target), random.Random(options.seed)
+    pool, forms, start = [], set(), time.monotonic()
+    for data in _inputs(seeds, pool, rng):
         form = re.sub(r"\d+|'[^']*'| in: .*", "", found.try_one(data))
         if form not in forms:
             forms.add(form)
