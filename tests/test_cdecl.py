@@ -99,7 +99,7 @@ def test_includes_that_go_round_or_double_are_refused(tmp_path, monkeypatch):
     for i in range(40):
         (tmp_path / f"d{i}.h").write_text(f'#include "d{i + 1}.h"\n' * 2)
     (tmp_path / "d40.h").write_text("int x;\n")
-    monkeypatch.setattr("kernelnotes.cdecl.expander.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("kernelnotes.cdecl.expander.MOST_EXPANDED", 1 << 20)
     with pytest.raises(BadInput, match="expands to more than 1 MiB"):
         cdecl.parse('#include "d0.h"', include=[str(tmp_path)])
 
@@ -296,3 +296,36 @@ def test_chains_of_typedefs_of_any_length_give_records_or_bad_input(length, link
             assert layout.layout(record, "i386").size == 4
         if deep:
             raise BadInput("nested too deeply, or laid out")
+
+
+@pytest.mark.parametrize(
+    "text", ["#if 1 << 8000000000\n#endif", "#if (1 << (1 << 40))\n#endif", "#if 1U << -1\n#endif"]
+)
+def test_shifts_by_absurd_numbers_are_refused_before_they_are_worked_out(text):
+    with pytest.raises(BadInput, match="shift"):
+        cdecl.parse(text)
+    assert cdecl.parse("#if (1 << 4) == 16 && 1ULL << 63\nstruct s { int x; };\n#endif")
+
+
+def test_a_source_reads_below_its_own_folder_and_the_given_ones_only(tmp_path):
+    (tmp_path / "secret.h").write_text("struct secret { int x; };")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in (f'"{tmp_path}/secret.h"', '"../secret.h"'):
+        with pytest.raises(BadInput, match="is outside of"):
+            cdecl.parse(f"#include {name}\n", filename=str(inside / "a.h"))
+        assert cdecl.parse(f"#include {name}\n", filename=str(inside / "a.h"), include=[str(tmp_path)])
+
+
+def test_attributes_by_the_thousand_take_no_time_that_grows_with_their_square():
+    member = "int {} __attribute__((aligned(8)));"
+    record = cdecl.parse("struct s {" + "".join(member.format(f"m{i}") for i in range(4000)) + "};")["s"]
+    assert layout.layout(record, "i386").size == 32_000
+
+
+def test_characters_are_signed_where_the_abi_says_so():
+    record = cdecl.parse("struct s { char x['\\xff' & 0xfff]; };")["s"]
+    # gcc -m64: 4095; char is unsigned on arm-eabi
+    assert [layout.layout(record, abi).size for abi in ("x86-64", "arm-eabi")] == [4095, 255]
+    with pytest.raises(BadInput, match="does not fit into a char"):
+        cdecl.parse("struct s { char x['\u00e9']; };")

@@ -69,7 +69,7 @@ def _constant(node: Any, scope: Scope, abi: Abi | None) -> Value:
         found = _CHARACTER.fullmatch(text)
         if not found:
             scope.fail(node, f"the character {text} is not supported")
-        return Value(_character(found))
+        return _character(found, node, scope, abi)
     found = _INTEGER.fullmatch(text.replace("'", ""))
     if not found or len(text) > 100:
         scope.fail(node, f"{text[:40]} is not an integer")
@@ -90,13 +90,19 @@ def _constant(node: Any, scope: Scope, abi: Abi | None) -> Value:
     return Value(value, "long long", False)
 
 
-def _character(found: re.Match[str]) -> int:
+def _character(found: re.Match[str], node: Any, scope: Scope, abi: Abi | None) -> Value:
     escaped, plain = found[1], found[2]
     if plain:
-        return ord(plain) if ord(plain) < 256 else 0xFFFD
-    if escaped[0] == "x":
-        return int(escaped[1:], 16) & 0xFF
-    return int(escaped, 8) & 0xFF if escaped.isdigit() else _ESCAPES.get(escaped, ord(escaped[0]))
+        value = ord(plain)
+    elif escaped[0] == "x":
+        value = int(escaped[1:], 16)
+    else:
+        value = int(escaped, 8) if escaped.isdigit() else _ESCAPES.get(escaped, ord(escaped[0]))
+    if value > 0xFF or (plain and value > 0x7F):
+        scope.fail(node, f"the character {node.value} does not fit into a char")
+    if value > 0x7F and abi is None:
+        raise NeedsAbi  # is char signed?
+    return Value(value - 0x100 if value > 0x7F and abi is not None and abi.char_signed else value)
 
 
 def _name(node: Any, scope: Scope, abi: Abi | None) -> Value:

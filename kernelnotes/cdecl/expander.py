@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pcpp import Preprocessor
+from pcpp import Preprocessor, evaluator
 
 from kernelnotes.cdecl.names import HEADERS
 from kernelnotes.cdecl.preprocess import Expansion, Expansions
@@ -24,6 +24,7 @@ from kernelnotes.errors import BadInput
 MOST_TOKENS = 1_000_000  # of macro expansions: a line of text can ask for 2**30
 MOST_CHARACTERS = 1 << 24  # of the same: ## and # make a token of any length
 MOST_CALLS = 50  # of macros inside macros and their arguments: the time pcpp takes grows with the cube
+MOST_EXPANDED = 16 << 20  # characters that one include brings in
 MOST_DEPTH = 80  # of includes; real headers need 20
 MOST_EXPANSIONS = 20  # kept for one file
 
@@ -42,6 +43,16 @@ def expand(sources: list[str], filename: str, defines: Mapping[str, str], includ
         raise BadInput(f"{filename}: macros nested too deeply") from None
     except Exception as e:  # pcpp raises anything on malformed text
         raise BadInput(f"{filename}: the preprocessor failed: {type(e).__name__}: {e}") from e
+
+
+def _shifted(one: evaluator.Value, other: Any, shift: Any = evaluator.Value.__lshift__) -> Any:
+    # pcpp works with numbers of any length, and `#if 1 << 8000000000` would take 2 GB.
+    if not 0 <= int(other) < 64:
+        raise BadInput(f"#if shifts by {int(other)} bits")
+    return shift(one, other)
+
+
+evaluator.Value.__lshift__ = _shifted
 
 
 class _Macros(dict[str, Any]):
@@ -110,6 +121,7 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         super().__init__()
         self.filename, self.here, self.source = filename, os.path.abspath(filename), os.path.abspath(filename)
         self.folders, self.known = include, known
+        self.roots = [os.path.dirname(self.here), *map(os.path.abspath, include)]  # a source may read below these only
         self.macros = _Macros()
         self.expand_filemacro = self.auto_pragma_once_enabled = False
         self.directive_line = 1
@@ -165,6 +177,8 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         if self.source in paths:  # a header that includes its own name means the next one of that name
             paths = paths[paths.index(self.source) + 1 :]
         if found := next(filter(os.path.isfile, paths), ""):
+            if not any(found.startswith(f"{root.rstrip(os.sep)}{os.sep}") for root in self.roots):
+                raise BadInput(f"{at}: #include {wanted!r} is outside of {', '.join(self.roots)}")
             return found
         if wanted in HEADERS:
             return ""
@@ -185,8 +199,8 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         outside = self.source
         expanded = self.expanded(text, path)
         self.source = outside
-        if len(expanded) > MOST_BYTES:
-            raise BadInput(f"{at}: #include {path!r} expands to more than {MOST_BYTES >> 20} MiB")
+        if len(expanded) > MOST_EXPANDED:
+            raise BadInput(f"{at}: #include {path!r} expands to more than {MOST_EXPANDED >> 20} MiB")
         done = macros.files.pop()
         done.text, done.repeatable = expanded, done.repeatable and path not in self.include_once
         macros.files[-1].took(done)

@@ -247,8 +247,7 @@ def rewritten(text: str) -> str:
         parts.append(plain)
         if arguments is not None:
             attribute, length = _as_c23(arguments[0]), arguments[1]
-            colon = _bits_before(parts)
-            if attribute and colon is not None:
+            if attribute and (colon := _bits_before(parts)) is not None:
                 attribute, parts[:] = "", [colon[0] + attribute + " " + colon[1]]
             parts.append(attribute.ljust(length - arguments[0].count("\n")) + "\n" * arguments[0].count("\n"))
     return _without_asm(_REWRITE.sub(_spelled, "".join(parts)))
@@ -303,13 +302,15 @@ def _as_c23(arguments: str) -> str:
 
 
 _BITS = re.compile(r":(?!:)[^:;,{}?\]]*\Z")
+_ENDS = re.compile(r"[:;,{}?\]]")
 
 
 def _bits_before(parts: list[str]) -> tuple[str, str] | None:
     # If the text so far ends in the width of a bit-field: the text up to its colon, and the rest.
-    text = "".join(parts)
-    bits = _BITS.search(text)
-    return (text[: bits.start()], text[bits.start() :]) if bits else None
+    first = next((i for i in reversed(range(len(parts))) if _ENDS.search(parts[i])), 0)
+    parts[first:] = ["".join(parts[first:])]  # a colon further ahead belongs to something else
+    bits = _BITS.search(parts[-1])
+    return ("".join(parts[:-1]) + parts[-1][: bits.start()], parts[-1][bits.start() :]) if bits else None
 
 
 def _without_asm(text: str) -> str:
