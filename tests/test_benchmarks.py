@@ -27,10 +27,10 @@ def test_replay_is_measured_against_libcachesim():
 
 @pytest.mark.needs("32-bit programs")
 def test_records_of_the_uapi_headers_lie_where_gcc_puts_them():
-    ran = subprocess.run([sys.executable, BENCHMARKS / "uapi.py", "--every", "40"], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, BENCHMARKS / "uapi.py"], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for abi in ("x86-64", "i386"):
-        assert re.search(rf"{abi}: .*[1-9]\d\d exact records.*; 0 wrong numbers, 0 records refused", ran.stdout)
+        assert re.search(rf"{abi}: .*[1-9]\d{{3}} exact records.*; 0 wrong numbers, 0 records refused", ran.stdout)
 
 
 @pytest.mark.needs("32-bit programs")
