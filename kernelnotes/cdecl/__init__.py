@@ -16,6 +16,7 @@ modelled (`mode`, `vector_size`, `scalar_storage_order`, `ms_struct`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from kernelnotes.cdecl.ioctl import Ioctl
 from kernelnotes.cdecl.known import Known
 from kernelnotes.cdecl.predefined import predefined
 from kernelnotes.cdecl.scope import Records, Scope
-from kernelnotes.cdecl.source import MOST_BYTES, declarations
+from kernelnotes.cdecl.source import MOST_BYTES, declarations, quoted
 from kernelnotes.errors import BadInput
 
 __all__ = ["Ioctl", "Known", "Preprocess", "Preprocessed", "Reader", "Records", "parse", "predefined"]
@@ -71,7 +72,7 @@ class Preprocessed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`parse` for many sources with the same options, the first three of which are its own.
+    """`parse` for many sources with the same options: `defines`, `include` and `cpp` are those of the function.
 
     `known` remembers what the sources have in common, their records too, and may be shared with other readers; `before`
     is C text that is read first, such as the `#include`s that a header leaves to the program.
@@ -102,7 +103,7 @@ class Reader:
         asked = ioctl.definitions(source, filename) if ask else {}
         source += ioctl.questions(asked)
         if self.cpp is not None:
-            whole = f'{self.before}\n#line 1 "{filename}"\n{source}' if self.before else source
+            whole = f'{self.before}\n#line 1 "{quoted(filename)}"\n{source}' if self.before else source
             return Preprocessed(self.cpp(whole, filename, self.defines, self.include), filename, asked)
         from kernelnotes.cdecl.preprocess import preprocess
 
@@ -112,13 +113,14 @@ class Reader:
     def read(self, source: Preprocessed) -> Records:
         """The second step: the records, and the numbers of the ioctls."""
         scope = Scope(self.known.readings)
+        asking = False
         for declaration in declarations(source.text, source.filename, self.known.stretches):
-            try:
+            asking = asking or (bool(source.asked) and declaration.text == ioctl.BEGIN)
+            if not asking:
                 scope.read(declaration)
-            except BadInput:
-                if ioctl.PREFIX not in declaration.text:
-                    raise
-        for name in [name for name in scope.constants if name.startswith(ioctl.PREFIX)]:
-            answer = ioctl.answer(name, scope.constants.pop(name), source.asked)
-            scope.records.ioctls[name.removeprefix(ioctl.PREFIX)] = answer
+            elif name := ioctl.asks_for(declaration.text, source.asked):
+                with suppress(BadInput):  # no constant after all: it is left out
+                    scope.read(declaration)
+                    number = scope.constants.pop(f"{ioctl.PREFIX}{name}")
+                    scope.records.ioctls[name] = ioctl.answer(name, number, source.asked)
         return scope.records

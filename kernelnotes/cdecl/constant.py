@@ -8,17 +8,19 @@ and the number becomes a `ctype.Later`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pycparser import c_ast
 
 from kernelnotes.abi import Abi
-from kernelnotes.cdecl import names
 from kernelnotes.ctype import Aligned, Array, Enum, Pointer, Record, Scalar, Type
 from kernelnotes.layout.place import enum_type, measure, place
 
 if TYPE_CHECKING:
-    from kernelnotes.cdecl.scope import Scope
+    from kernelnotes.cdecl.meaning import Meaning
+    from kernelnotes.cdecl.scope import Scope as _Scope
+
+    Scope: TypeAlias = _Scope | Meaning  # what names and types mean, now or when the expression was read
 
 
 class NeedsAbi(Exception):
@@ -108,9 +110,7 @@ def _character(found: re.Match[str], node: Any, scope: Scope, abi: Abi | None) -
 def _name(node: Any, scope: Scope, abi: Abi | None) -> Value:
     if node.name in ("true", "false"):
         return Value(int(node.name == "true"))
-    number = scope.constants.get(node.name, names.IOCTL.get(node.name))
-    if number is None:
-        scope.fail(node, f"{node.name!r} is not a constant known here")
+    number = scope.constant(node)
     if not isinstance(number, int):
         if abi is None:
             raise NeedsAbi

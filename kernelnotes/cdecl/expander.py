@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,14 @@ from pcpp import Preprocessor, evaluator
 
 from kernelnotes.cdecl.names import HEADERS
 from kernelnotes.cdecl.preprocess import Expansion, Expansions
-from kernelnotes.cdecl.source import MOST_BYTES, without_comments
+from kernelnotes.cdecl.source import MOST_BYTES, quoted, without_comments
 from kernelnotes.errors import BadInput
 
 MOST_TOKENS = 1_000_000  # of macro expansions: a line of text can ask for 2**30
 MOST_CHARACTERS = 1 << 24  # of the same: ## and # make a token of any length
 MOST_CALLS = 50  # of macros inside macros and their arguments: the time pcpp takes grows with the cube
-MOST_EXPANDED = 16 << 20  # characters that one include brings in
+MOST_ARGUMENTS = 20_000  # tokens
+MOST_EXPANDED = 32 << 20  # characters that all includes bring in, those inside others counted twice
 MOST_DEPTH = 80  # of includes; real headers need 20
 MOST_EXPANSIONS = 20  # kept for one file
 
@@ -45,14 +48,21 @@ def expand(sources: list[str], filename: str, defines: Mapping[str, str], includ
         raise BadInput(f"{filename}: the preprocessor failed: {type(e).__name__}: {e}") from e
 
 
-def _shifted(one: evaluator.Value, other: Any, shift: Any = evaluator.Value.__lshift__) -> Any:
+@contextmanager
+def _limited_shifts(at: str) -> Iterator[None]:
     # pcpp works with numbers of any length, and `#if 1 << 8000000000` would take 2 GB.
-    if not 0 <= int(other) < 64:
-        raise BadInput(f"#if shifts by {int(other)} bits")
-    return shift(one, other)
+    shift = evaluator.Value.__lshift__
 
+    def limited(one: Any, other: Any) -> Any:
+        if not 0 <= int(other) < 64:
+            raise BadInput(f"{at}: a shift by {int(other)} bits")
+        return shift(one, other)
 
-evaluator.Value.__lshift__ = _shifted
+    evaluator.Value.__lshift__ = limited
+    try:
+        yield
+    finally:
+        evaluator.Value.__lshift__ = shift
 
 
 class _Macros(dict[str, Any]):
@@ -125,7 +135,8 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         self.macros = _Macros()
         self.expand_filemacro = self.auto_pragma_once_enabled = False
         self.directive_line = 1
-        self.tokens = self.characters = self.calls = 0
+        self.rewrite_paths: list[Any] = []  # pcpp would shorten the paths below the current folder
+        self.tokens = self.characters = self.calls = self.brought = 0
 
     def expanded(self, text: str, path: str) -> str:
         """The text of a file, with a line marker wherever the next line is not the one that follows."""
@@ -135,8 +146,11 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         self.calls += 1
         if self.calls > MOST_CALLS:
             raise BadInput(f"{self.filename}: macros nested more than {MOST_CALLS} deep")
+        counted = self.countermacro
         result = super().expand_macros(tokens, list(expanding_from))
         self.calls -= 1
+        if self.countermacro != counted:
+            self.macros.files[-1].repeatable = False
         self.tokens += len(result)
         self.characters += sum(len(token.value) for token in result)
         if self.characters > MOST_CHARACTERS:
@@ -145,7 +159,20 @@ class _Expander(Preprocessor):  # type: ignore[misc]
             raise BadInput(f"{self.filename}: macros expand to more than {MOST_TOKENS} tokens")
         return result
 
+    def evalexpr(self, tokens: Any) -> Any:
+        with _limited_shifts(f"{self._shown(self.source)}:{self.directive_line}:1"):
+            return super().evalexpr(tokens)
+
+    def collect_args(self, tokenlist: Any, ignore_errors: bool = False) -> Any:
+        collected = super().collect_args(tokenlist, ignore_errors)
+        if collected[0] > MOST_ARGUMENTS:
+            raise BadInput(f"{self.filename}: the arguments of a macro have more than {MOST_ARGUMENTS} tokens")
+        return collected
+
     def on_error(self, file: str, line: int, msg: str) -> None:
+        problem = sys.exc_info()[1]
+        if isinstance(problem, BadInput):
+            raise problem
         raise BadInput(f"{self._shown(file)}:{line}:1: {msg}")
 
     def on_directive_handle(self, directive: Any, toks: Any, ifpassthru: bool, precedingtoks: Any) -> Any:
@@ -177,7 +204,7 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         if self.source in paths:  # a header that includes its own name means the next one of that name
             paths = paths[paths.index(self.source) + 1 :]
         if found := next(filter(os.path.isfile, paths), ""):
-            if not any(found.startswith(f"{root.rstrip(os.sep)}{os.sep}") for root in self.roots):
+            if not _is_below(found, self.roots):
                 raise BadInput(f"{at}: #include {wanted!r} is outside of {', '.join(self.roots)}")
             return found
         if wanted in HEADERS:
@@ -189,24 +216,30 @@ class _Expander(Preprocessor):  # type: ignore[misc]
         macros = self.macros
         kept = self.known.setdefault((path, *self.folders), [])
         for expansion in kept:
-            if macros.answers(expansion):
+            if expansion.below in ("", self.roots[0]) and macros.answers(expansion):
                 macros.repeat(expansion)
-                return expansion.text
+                return self._counted(expansion.text, at)
         if len(macros.files) > MOST_DEPTH:
             raise BadInput(f"{at}: #include nested more than {MOST_DEPTH} deep")
         text = _text_of(path, at)
-        macros.files.append(Expansion(repeatable="__COUNTER__" not in text))
+        macros.files.append(Expansion())
         outside = self.source
         expanded = self.expanded(text, path)
         self.source = outside
-        if len(expanded) > MOST_EXPANDED:
-            raise BadInput(f"{at}: #include {path!r} expands to more than {MOST_EXPANDED >> 20} MiB")
         done = macros.files.pop()
         done.text, done.repeatable = expanded, done.repeatable and path not in self.include_once
+        if not _is_below(path, self.roots[1:]):
+            done.below = self.roots[0]
         macros.files[-1].took(done)
         if done.repeatable and len(kept) < MOST_EXPANSIONS:
             kept.append(done)
-        return expanded
+        return self._counted(expanded, at)
+
+    def _counted(self, text: str, at: str) -> str:
+        self.brought += len(text)
+        if self.brought > MOST_EXPANDED:
+            raise BadInput(f"{at}: all #includes together expand to more than {MOST_EXPANDED >> 20} MiB")
+        return text
 
     def _shown(self, path: str | None) -> str:
         return self.filename if not path or path == self.here else path
@@ -224,7 +257,7 @@ class _Expander(Preprocessor):  # type: ignore[misc]
                     continue  # of the lines that a directive or a false #if leaves empty
                 if file != token.source or line != token.lineno:
                     file, line = token.source, token.lineno
-                    yield f'# {line} "{_quoted(self._shown(file))}"\n'
+                    yield f'# {line} "{quoted(self._shown(file))}"\n'
             yield value
             fresh = value.endswith("\n")
             line += value.count("\n")
@@ -232,7 +265,7 @@ class _Expander(Preprocessor):  # type: ignore[misc]
 
 
 _NEXT = re.compile(r"^([ \t]*#[ \t]*)include_next\b", re.M)
-_CONTINUED = re.compile(r"(?:[^\n]*\\\n)+[^\n]*")
+_CONTINUED = re.compile(r"^(?:[^\n]*\\\n)+[^\n]*", re.M)
 _LIKE_LINES = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # where Python ends a line and C does not
 
 
@@ -245,6 +278,10 @@ def _plain(text: str) -> str:
     return _CONTINUED.sub(joined, _LIKE_LINES.sub(" ", without_comments(text)))
 
 
+def _is_below(path: str, folders: list[str]) -> bool:
+    return any(path.startswith(f"{folder.rstrip(os.sep)}{os.sep}") for folder in folders)
+
+
 def _text_of(path: str, at: str) -> str:
     try:
         if os.path.getsize(path) > MOST_BYTES:
@@ -252,7 +289,3 @@ def _text_of(path: str, at: str) -> str:
         return _NEXT.sub(r"\1include", _plain(Path(path).read_text(errors="surrogateescape")))
     except OSError as e:
         raise BadInput(f"{at}: #include {path!r}: {e.strerror}") from e
-
-
-def _quoted(path: str) -> str:
-    return path.replace("\\", "\\\\").replace('"', '\\"')

@@ -18,6 +18,8 @@ from kernelnotes.cdecl.source import without_comments
 from kernelnotes.ctype import Number
 
 PREFIX = "kernelnotes_ioctl_"
+BEGIN = f"struct {PREFIX};"  # a declaration that says nothing, in front of the questions
+_QUESTION = re.compile(rf"enum\s*\{{\s*{PREFIX}(\w+)\s*=[^,{{}}]*\}}\s*;\Z")
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\.|\\\n)*)", re.M)
 _MAKES = re.compile(r"_IO(?:C|[RW]+)?(?:_BAD)?\s*\(")
 _TYPE = re.compile(r"\b(?:struct|union)\s+\w+")
@@ -56,7 +58,16 @@ def questions(defined: dict[str, Definition]) -> str:
     Many headers leave the include of _IO to the program.
     """
     asked = "".join(f"\n#ifdef {name}\nenum {{ {PREFIX}{name} = {name} }};\n#endif" for name in defined)
-    return f"\n#include <linux/ioctl.h>{asked}" if asked else ""
+    return f"\n{BEGIN}\n#include <linux/ioctl.h>{asked}" if asked else ""
+
+
+def asks_for(declaration: str, defined: dict[str, Definition]) -> str:
+    """The name that the declaration, one behind BEGIN, asks for; "" if it is no question of ours.
+
+    A macro can hold anything, `) }; struct x { ...` too, and so give other declarations.
+    """
+    found = _QUESTION.match(declaration)
+    return found[1] if found and found[1] in defined else ""
 
 
 def answer(name: str, number: Number, defined: dict[str, Definition]) -> Ioctl:

@@ -13,7 +13,7 @@ from pycparser.c_parser import CParser, ParseError
 
 from kernelnotes.cdecl.source import Declaration, fail
 
-_WORD = re.compile(r"\b[A-Za-z_]\w*")
+_WORD = re.compile(r"(?<![\w$])[A-Za-z_$][\w$]*")
 _PARSER = CParser(dialect="c23")
 # `bool` and its like are keywords of C23, not names that may be defined.
 _KEYWORDS = {"bool", "true", "false", "nullptr", "typeof", "static_assert", "alignas", "alignof", "constexpr"}

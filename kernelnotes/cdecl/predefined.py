@@ -10,6 +10,7 @@ features), and Windows, whose headers are others.
 from __future__ import annotations
 
 from kernelnotes.abi import Abi, find
+from kernelnotes.errors import BadInput
 
 GCC = "12"  # the compiler that these macros make us; glibc's headers drop every attribute for one that is none
 
@@ -47,8 +48,10 @@ _SIZES |= {"FLOAT": "float", "DOUBLE": "double", "LONG_DOUBLE": "long double"}
 
 
 def predefined(abi: str | Abi) -> dict[str, str]:
-    """Name and value of each macro, as `cdecl.parse` takes them.  Raises BadInput for an unknown ABI."""
+    """Name and value of each macro, as `cdecl.parse` takes them.  Raises BadInput for an unknown ABI and Windows."""
     abi = find(abi)
+    if abi.bit_fields == "ms":
+        raise BadInput(f"the macros that compilers for {abi.name} define are not known here; give them as defines")
     little = abi.endian == "little"
     made = {"__GNUC__": GCC, "__GNUC_MINOR__": "2", "__STDC__": "1", "__STDC_VERSION__": "201710L", "__CHAR_BIT__": "8"}
     made |= dict.fromkeys(("__linux__", "__linux", "__unix__", "__unix", "__gnu_linux__", "__ELF__"), "1")

@@ -49,6 +49,7 @@ class Expansion:
     set: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     repeatable: bool = True
+    below: str = ""  # the source's folder, where files below it were read: another source may not
 
     def took(self, inner: Expansion) -> None:
         """Note what a file below did."""
@@ -57,6 +58,7 @@ class Expansion:
                 self.asked.setdefault(name, macro)
         self.set |= inner.set
         self.repeatable &= inner.repeatable
+        self.below = self.below or inner.below
 
 
 Expansions = dict[tuple[str, ...], list[Expansion]]  # by the file's path and the folders that #include looks in

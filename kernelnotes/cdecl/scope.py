@@ -21,6 +21,7 @@ from pycparser import c_ast, c_generator
 from kernelnotes.abi import Abi
 from kernelnotes.cdecl import constant, names
 from kernelnotes.cdecl.ioctl import Ioctl
+from kernelnotes.cdecl.meaning import Meaning
 from kernelnotes.cdecl.parsing import parsed, words
 from kernelnotes.cdecl.source import Declaration, fail
 from kernelnotes.ctype import (
@@ -72,8 +73,13 @@ class Reading:
 
 
 Readings = dict[Declaration, Reading]
-_Meant = tuple[tuple[Any, ...], ...]  # each word as a typedef, as a constant and as a tag
+_Meant = list[Any]  # each word as a typedef, as a tag and as a constant
 _Defined = tuple[dict[str, Type], dict[str, Number], dict[str, Record | Enum], dict[str, Record]]
+
+
+def _is_the_same(one: Any, two: Any) -> bool:
+    # Equal is not enough for a type: the built-in __aligned_u64 is more than what it is equal to.
+    return one is two or (one.__class__ is int and two.__class__ is int and one == two)
 
 
 class Scope:
@@ -97,11 +103,7 @@ class Scope:
 
     def fail(self, node: Any, problem: str) -> NoReturn:
         """Raise BadInput at the node, or at the beginning of the declaration."""
-        at = self.declaration
-        place = getattr(node, "coord", None)
-        if place and place.line and str(place.file):
-            fail(str(place.file), place.line, place.column or 1, at.text, problem)
-        fail(at.file, at.line, at.column, at.text, problem)
+        fail_at(self.declaration, node, problem)
 
     def read(self, declaration: Declaration) -> None:
         """Take in one declaration.  Raises BadInput where it is none, or one that no ABI defines."""
@@ -109,9 +111,9 @@ class Scope:
         reading = self.known.get(declaration)
         if reading is None:
             reading = self.known[declaration] = Reading(tuple(words(declaration.text)))
-        meant = tuple(tuple(map(table.get, reading.words)) for table in (self.typedefs, self.constants, self.tags))
+        meant = [table.get(word) for table in (self.typedefs, self.tags, self.constants) for word in reading.words]
         for before, defined in reading.defined:
-            if before == meant:
+            if all(map(_is_the_same, before, meant)):
                 self._define_all(defined)
                 return
         self.defined = ({}, {}, {}, {})
@@ -150,21 +152,26 @@ class Scope:
 
     def number(self, node: Any) -> Number:
         """The value of a constant expression, now if it can be, else when the ABI is known."""
-        declaration = self.declaration
         try:
             return constant.evaluate(node, self, None).value
         except constant.NeedsAbi:
-            pass
+            meaning = Meaning(node, self)
 
         @cache  # `B = A + A, C = B + B, ...` asks for A 2**n times
         def value(abi: Abi) -> int:
-            self.declaration = declaration
             try:
-                return constant.evaluate(node, self, abi).value
+                return constant.evaluate(node, meaning, abi).value
             except RecursionError:
-                self.fail(node, "nested too deeply")
+                meaning.fail(node, "nested too deeply")
 
         return Later(c_generator.CGenerator().visit(node), value)
+
+    def constant(self, node: Any) -> Number:
+        """The value of a name.  Raises BadInput where it has none."""
+        number = self.constants.get(node.name, names.IOCTL.get(node.name))
+        if number is None:
+            self.fail(node, f"{node.name!r} is not a constant known here")
+        return number
 
     # ------------------------------------------------------------------------------------- types
 
@@ -380,6 +387,14 @@ class Scope:
         if isinstance(node, c_ast.Cast) and isinstance(node.to_type.type, c_ast.PtrDecl):
             return self.convert(node.to_type.type.type, node.to_type)
         self.fail(node, "only a cast to a pointer can be followed in a constant expression")
+
+
+def fail_at(declaration: Declaration, node: Any, problem: str) -> NoReturn:
+    """Raise BadInput at the node of pycparser, or at the beginning of the declaration."""
+    place = getattr(node, "coord", None)
+    if place and place.line and str(place.file):
+        fail(str(place.file), place.line, place.column or 1, declaration.text, problem)
+    fail(declaration.file, declaration.line, declaration.column, declaration.text, problem)
 
 
 def _kind(made: Record | Enum) -> str:

@@ -36,7 +36,14 @@ def fail(file: str, line: int, column: int, declaration: str, problem: str) -> N
     raise BadInput(f"{file}:{line}:{column}: {problem}{quoted}")
 
 
-_COMMENT = re.compile(r"""/\*.*?(?:\*/|\Z)|//(?:[^\n\\]|\\.|\\\n)*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'""", re.S)
+# A string that is not closed ends with its line; without that, each quote in it would be tried to the end of the text.
+_STRINGS = r"""  "(?:[^"\\\n]|\\.)*+"?  |  '(?:[^'\\\n]|\\.)*+'?  """.replace(" ", "")
+_COMMENT = re.compile(rf"/\*.*?(?:\*/|\Z)|//(?:[^\n\\]|\\.|\\\n)*|{_STRINGS}", re.S)
+
+
+def quoted(path: str) -> str:
+    """A file name as it stands between the quotes of a line marker."""
+    return path.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def without_comments(text: str) -> str:
@@ -49,7 +56,7 @@ def without_comments(text: str) -> str:
     return _COMMENT.sub(blank, text)
 
 
-_STOP = re.compile(r"""[{}()\[\];]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|^[ \t]*\#[^\n]*|_Pragma\s*\(""", re.M)
+_STOP = re.compile(rf"[{{}}()\[\];]|{_STRINGS}|^[ \t]*\#[^\n]*|_Pragma\s*\(", re.M)
 _MARKER = re.compile(r'^[ \t]*#[ \t]*(?:line[ \t]+)?([0-9]{1,9})\b(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[^\n]*\n?', re.M)
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
@@ -110,19 +117,38 @@ def _cut(text: str, file: str, line: int, packs: tuple[int, ...], known: Stretch
     return found
 
 
+_BLANK = re.compile(r"\s*")
+
+
+class _Place:
+    # Line and column of positions that only ever grow.
+    def __init__(self, text: str, line: int) -> None:
+        self.text, self.line, self.column, self.position = text, line, 1, 0
+
+    def at(self, position: int) -> tuple[int, int]:
+        lines = self.text.count("\n", self.position, position)
+        last = self.text.rfind("\n", self.position, position) if lines else -1
+        self.column = position - last if lines else self.column + position - self.position
+        self.line, self.position = self.line + lines, position
+        return self.line, self.column
+
+    def mark(self, position: int, line: int) -> None:
+        # Behind a line marker.
+        self.position, self.line, self.column = position, line, 1
+
+
 def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
-    start, line_at = 0, 0  # `line` is the line number at the position `line_at`
+    start = 0
+    here = _Place(text, line)
     found: list[Declaration] = []
     open_: list[str] = []
     body = False
     begun: tuple[str, int, int] | None = None  # where a declaration began, if a line marker stands in it
-
-    def place(position: int) -> tuple[int, int]:
-        return line + text.count("\n", line_at, position), position - text.rfind("\n", 0, position)
+    place = here.at
 
     def begin() -> int:
         # where the declaration that starts at `start` has its first character
-        rest = re.compile(r"\s*").match(text, start)
+        rest = _BLANK.match(text, start)
         return rest.end() if rest else start
 
     for stop in _STOP.finditer(text):
@@ -139,7 +165,7 @@ def _cut_up(text: str, file: str, line: int, packs: list[int]) -> _Stretch:
                     start = stop.end()
                 elif not begun:
                     begun = (file, *place(begin()))
-                line, line_at = int(marker[1]) - 1, stop.end()
+                here.mark(stop.end(), int(marker[1]) - 1)
                 file = marker[2] if marker[2] is not None else file
                 continue
             pragma = re.match(r"\s*#\s*pragma\s+pack\b(.*)", word)
@@ -231,8 +257,9 @@ def _from_kernel(match: re.Match[str]) -> str:
     return "__aligned__ (" if found.startswith("__aligned") else " " * len(found)
 
 
+_ASM = r"\b(?:__asm__|__asm|asm)\b(?:\s|\b(?:volatile|__volatile__|__volatile|inline|goto)\b)*+(?=\()"
 # A line marker comes first, since its file name is not C: /usr/include/asm-generic/statfs.h
-_REWRITE = re.compile(rf"^[ \t]*#[^\n]*|\b(?:{'|'.join(_SPELLINGS)})\b|\b(?:__asm__|__asm|asm)\b[^(;]*(?=\()", re.M)
+_REWRITE = re.compile(rf"^[ \t]*#[^\n]*|\b(?:{'|'.join(_SPELLINGS)})\b|{_ASM}", re.M)
 _KEPT = ("packed", "aligned")
 _CHANGES_LAYOUT = ("mode", "vector_size", "ms_struct", "gcc_struct", "scalar_storage_order", "btf_type_tag")
 

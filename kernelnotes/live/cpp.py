@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernelnotes.cdecl.source import quoted
 from kernelnotes.errors import BadInput, CallFailed
 
 TIMEOUT_S = 60
@@ -33,7 +34,7 @@ class Cpp:
             raise BadInput("the preprocessor command is empty")
         options = [f"-D{name}={value}" for name, value in defines.items()] + [f"-I{path}" for path in include]
         options += ["-iquote", str(Path(filename).parent)]
-        text = f'#line 1 "{filename}"\n{source}'
+        text = f'#line 1 "{quoted(filename)}"\n{source}'
         try:
             done = subprocess.run(
                 [*words, "-E", "-xc", *options, "-"], input=text, text=True, capture_output=True, timeout=TIMEOUT_S
