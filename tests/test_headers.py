@@ -140,6 +140,97 @@ def test_records_read_again_are_the_same_only_while_their_names_mean_the_same():
     assert layout.layout(other["s"], "i386").size == 1
 
 
+SAME_NAME = [
+    (  # the built-in __aligned_u64 aligns the member, a typedef of one's own the type
+        "struct s { char c; __aligned_u64 x; } __attribute__((packed));",
+        "typedef u64 __aligned_u64 __attribute__((aligned(8)));\nstruct s { char c; __aligned_u64 x; } "
+        "__attribute__((packed));",
+    ),
+    (  # gcc knows $ in names
+        "struct a$b { int i; };\nstruct s { struct a$b x; };",
+        "struct a$b { char i[40]; };\nstruct s { struct a$b x; };",
+    ),
+    (  # what sizeof defines belongs to its own source
+        "struct s { char x[sizeof(enum { A = 7 })]; };\nstruct last { int z; };",
+        "enum { A = 3 };\nstruct last { int z; };\nstruct s { char c[A]; };",
+    ),
+    (
+        "typedef int t;\nstruct s { char x[sizeof(t)]; };",
+        "typedef long t;\nstruct s { char x[sizeof(t)]; };",
+    ),
+    ("enum { N = 3 };\nstruct s { char x[N]; };", "enum { N = 3000000000 };\nstruct s { char x[N / 1000000]; };"),
+]
+
+
+@pytest.mark.parametrize("texts", SAME_NAME)
+def test_a_source_read_after_another_is_what_it_is_alone(texts):
+    def places(records):
+        found = [layout.layout(record, abi) for record in records.values() for abi in ("i386", "x86-64")]
+        return [(str(one.record), one.size, [m.offset for m in one.members]) for one in found]
+
+    alone = [places(cdecl.parse(text)) for text in texts]
+    for order in (texts, texts[::-1]):
+        shared = cdecl.Reader()
+        assert [places(shared.parse(text)) for text in order] == [alone[texts.index(text)] for text in order]
+
+
+def test_names_mean_what_they_mean_where_they_stand():
+    text = "typedef int t;\nstruct a { char x[sizeof(t)]; };\ntypedef long t;\nstruct z { int q; };"
+    assert layout.layout(cdecl.parse(text)["a"], "x86-64").size == 4
+    text = "struct s { char x[sizeof(struct t { int a; })]; };\nstruct z { int q; };"  # gcc accepts it
+    assert [layout.layout(record, "i386").size for record in cdecl.parse(text).values()] == [4, 4, 4]
+    for text in (
+        "struct a { char x[sizeof(struct b)]; };\nstruct b { int i; };",
+        "struct a { char x[sizeof(1) ? N : 1]; };",
+    ):
+        with pytest.raises(BadInput, match=r":1:\d+: "):
+            cdecl.parse(text + "\nenum { N = 3 };")
+
+
+def test_counters_count_in_an_include_that_is_read_twice(tmp_path):
+    (tmp_path / "m.h").write_text(
+        "#define CAT_(a, b) a##b\n#define CAT(a, b) CAT_(a, b)\n#define NEW CAT(s, __COUNTER__)\n"
+    )
+    (tmp_path / "x.h").write_text("struct NEW { int a; };\n")
+    text = '#include "m.h"\n#include "x.h"\n#include "x.h"\n'
+    assert set(cdecl.parse(text, filename=str(tmp_path / "a.h"))) == {"struct s0", "struct s1"}
+
+
+def test_what_one_source_may_read_another_may_not(tmp_path):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "sec.h").write_text("struct secret { int i; };\n")
+    (inside / "b.h").write_text('#include "../sec.h"\n')
+    reader = cdecl.Reader()
+    assert set(reader.parse('#include "in/b.h"\n', str(tmp_path / "a.c"))) == {"struct secret"}
+    with pytest.raises(BadInput, match="is outside of"):
+        reader.parse('#include "b.h"\n', str(inside / "c.c"))
+
+
+def test_what_a_macro_smuggles_into_a_question_is_not_read():
+    text = "#define A _IO('a', 1) }; struct injected { int x; }; enum { Y = 2\nenum { kernelnotes_ioctl_foo = 1 };"
+    records = cdecl.parse(text)
+    assert (list(records), records.constants) == ([], {"kernelnotes_ioctl_foo": 1})
+    with pytest.raises(BadInput, match="not known here"):
+        cdecl.parse("struct kernelnotes_ioctl_x { bogus y; };\n#define A _IO('a', 1)\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + '\\"' * 20_000,
+        "int a " + "asm " * 20_000 + ";",
+        "#define A\n" + "a" * 80_000,
+        "#define F(...) __VA_ARGS__\nint a[F(" + "1," * 50_000 + "1)];",
+    ],
+    ids=["string", "asm", "word", "arguments"],
+)
+def test_texts_made_to_be_slow_are_refused_at_once(text):
+    # Each took 4 to 20 seconds once, growing with the square of its length; with it the test would not end.
+    with pytest.raises(BadInput):
+        cdecl.parse(text * 4 if "F(" not in text else text)
+
+
 def test_a_header_that_includes_its_own_name_means_the_next_one(tmp_path):
     for folder, text in (
         ("first", "#include_next <limits.h>\nstruct a { int x; };"),
