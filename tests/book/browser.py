@@ -158,7 +158,7 @@ STATE = """(root) => {
 
 # The field above each long table must hide the rows without the words typed, and bring them back.  JupyterLab runs no
 # script of the book's, and shows the plain table.
-SEARCH = """() => document.querySelector('.jp-Notebook') ? [] : [...document.querySelectorAll('.kn-search')].map((box) => {
+SEARCH = """() => [...document.querySelectorAll('body:not(:has(.jp-Notebook)) .kn-search')].map((box) => {
   const shown = () => [...box.querySelectorAll('tbody tr')].filter((e) => e.checkVisibility());
   const field = box.querySelector('label input'), all = shown().length;
   if (!field) return 'a table to search without a field';
