@@ -27,8 +27,8 @@ from kernelnotes.errors import BadInput, KernelNotesError
 if TYPE_CHECKING:
     from kernelnotes.abi import Abi
     from kernelnotes.btf import Types
+    from kernelnotes.cdecl import Preprocess
     from kernelnotes.layout import Layout
-    from kernelnotes.live.cpp import Cpp
     from kernelnotes.live.machine import Ability
 
 
@@ -211,16 +211,24 @@ def hazards(
     for hazard in found.hazards:
         pair = map(hex, hazard.numbers) if hazard.numbers else map(str, hazard.sizes)
         print(f"{hazard.record:<40} {hazard.kind:<20} {' / '.join(pair):>23}  {hazard.header}")
-        print(f"{'':<8}{hazard.mend}".rstrip())
+        print(f"{'':<8}{hazard.mend or 'no mend found'}")
 
 
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
 
 
-def _for_abi(cpp: str) -> Callable[[Abi], Cpp] | None:
+def _for_abi(cpp: str) -> Callable[[Abi], Preprocess] | None:
+    from kernelnotes.cdecl import predefined
     from kernelnotes.live.cpp import Cpp
 
-    return (lambda abi: Cpp(f"{cpp} {WIDTH_FLAGS.get(abi.name, '')}")) if cpp else None
+    def made(abi: Abi) -> Preprocess:
+        if abi.name in WIDTH_FLAGS:
+            return Cpp(f"{cpp} {WIDTH_FLAGS[abi.name]}")
+        # The program knows its own machine only: it is told the macros of the other.
+        command, macros = Cpp(f"{cpp} -undef"), predefined(abi)
+        return lambda source, filename, defines, include: command(source, filename, macros | dict(defines), include)
+
+    return made if cpp else None
 
 
 def _source(file: Path) -> str:

@@ -14,14 +14,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from kernelnotes.abi import Abi, find
-from kernelnotes.cdecl import Known, Preprocess, Preprocessed, Reader, Records, predefined
+from kernelnotes.cdecl import Ioctl, Known, Preprocess, Preprocessed, Reader, Records, predefined
 from kernelnotes.cdecl.source import MOST_BYTES
 from kernelnotes.errors import BadInput
-from kernelnotes.layout.hazards import Hazard, Pair, compared, ioctls_compared, pairs
+from kernelnotes.layout.hazards import Hazard, Pair, both_have, compared, pairs
 
 BEFORE = "".join(
     f"#include <{name}.h>\n" for name in ("stddef", "stdint", "sys/types", "sys/socket", "netinet/in", "time")
@@ -76,20 +77,27 @@ def examine(
     reading = _Reading(a, b, list(map(str, include)), cpp)
     found = Found()
     seen: set[tuple[str, str]] = set()
-    ioctls: dict[str, Hazard] = {}
+    ioctls: dict[tuple[str, str], tuple[str, Ioctl, Ioctl]] = {}
     own: set[str] = set()
     for path, records in reading.all(files):
         own.add(os.path.realpath(path))
         if isinstance(records, BadInput):
             found.refused[str(path)] = str(records)
             continue
-        new = {(pair.name, pair.here.where): pair for pair in pairs(*records)}
+        new = {(pair.name, _real(pair.here.where)): pair for pair in pairs(*records)}
         found.records[str(path)] = [pair for key, pair in new.items() if key not in seen]
         seen |= new.keys()
-        ioctls |= {hazard.record + hazard.header: hazard for hazard in ioctls_compared(*records, a, b)}
-    everywhere = sorted([*compared(found.pairs, a, b), *ioctls.values()], key=_place)
+        ioctls |= {(one[0], _real(one[1].where)): one for one in both_have(*records)}
+    everywhere = sorted(compared(found.pairs, a, b, ioctls.values()), key=_place)
     found.hazards = [hazard for hazard in everywhere if os.path.realpath(_place(hazard)[0]) in own]
     return found
+
+
+@cache
+def _real(where: str) -> str:
+    # A place by its one true path: folders can be links, and a header can be named in several ways.
+    file, _, line = where.rpartition(":")
+    return f"{os.path.realpath(file)}:{line}"
 
 
 def _place(hazard: Hazard) -> tuple[str, int, str]:
@@ -160,10 +168,14 @@ class _Reading:
 
 
 def text(path: Path) -> str:
-    """The text of a header.  Raises BadInput where it cannot be read or is too long."""
+    """The text of a header.  Raises BadInput where it cannot be read, is no regular file, or is too long."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise BadInput(f"{path}: expected C text of at most {MOST_BYTES >> 20} MiB")
-        return path.read_text(errors="surrogateescape")
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path}: expected a regular file of C text")
+        with path.open(errors="surrogateescape") as file:
+            found = file.read(MOST_BYTES + 1)
     except OSError as e:
         raise BadInput(f"{path}: {e.strerror}") from e
+    if len(found) > MOST_BYTES:
+        raise BadInput(f"{path}: expected C text of at most {MOST_BYTES >> 20} MiB")
+    return found

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kernelnotes import cdecl, layout
 from kernelnotes.abi import ABIS
+from kernelnotes.errors import BadInput
 
 SOURCE = """
 struct same { u32 a; u32 b; u64 c; };
@@ -56,7 +57,7 @@ def test_a_pad_is_proposed_where_it_is_enough_and_an_alignment_where_the_record_
     assert table.mend["struct lone"] == "add `__u8 pad[4];` at the end"
     assert table.mend["struct tail"] == "make ino __aligned_u64 (align to 8)"
     assert table.mend["struct shift"] == "make b __aligned_u64 (align to 8)"
-    assert table.mend["struct wide"] == "make a __aligned_u64"
+    assert table.mend["struct wide"] == "make a __aligned_s64"
     assert table.mend["struct outer"] == table.mend["struct array"] == "mend struct tail"
     assert table.mend["GO"] == "mend struct lone"
 
@@ -113,6 +114,45 @@ def test_a_pad_or_an_alignment_that_is_proposed_works_when_it_is_typed_in(inner,
         changed = source(mended, outer) if letter == "i" else source(inner, mended)
         left = layout.hazards(cdecl.parse(changed), "i386", "x86-64")
         assert hazard.record not in set(left.record), changed
+
+
+@pytest.mark.parametrize(
+    ("source", "record", "mend"),
+    [
+        # an outer record that i386 cannot have says nothing about the inner one
+        ("struct in { u64 a; u32 b; }; struct out { struct in i; __int128 x; };", "struct in", "add `__u8 pad[4];`"),
+        ("struct s { u64 a; u32 pad; };", "struct s", "add `__u8 pad2[4];` at the end"),
+        ("struct s { u64 a; u32 b; char name[]; };", "struct s", "make a __aligned_u64 (align to 8)"),
+        ("struct s { u32 b; u64 flexible[]; };", "struct s", "make flexible __aligned_u64 (align to 8)"),
+        ("struct s { u32 n; double d; };", "struct s", "add __attribute__((aligned(8))) to d"),
+        ("struct s { long d; unsigned long e; void *p; };", "struct s", "make d __s64 and e, p __u64"),
+        ("struct s { long double d; };", "struct s", ""),
+        ("struct s { long a; }; struct t { struct s s; }; struct u { struct t t; };", "struct u", "mend struct t"),
+        ("#define GO _IOR('a', 1, struct s *)\nstruct s { int x; };", "GO", "give its argument a type of one size"),
+        ("#define GO _IOR('a', 1, struct s)\nstruct s { long double x; };", "GO", ""),
+        ("#define GO _IOR('a', 1, t)\ntypedef struct { u64 a; u32 b; } t;", "GO", "mend t"),
+    ],
+)
+def test_a_mend_says_what_was_tried_and_nothing_where_nothing_helps(source, record, mend):
+    found = layout.hazards(cdecl.parse(source), "i386", "x86-64").set_index("record").mend[record]
+    assert found.startswith(mend) if mend else found == ""
+
+
+@pytest.mark.parametrize("length", ["sizeof(long)", "16 - sizeof(void *)"])
+def test_an_array_of_another_length_depends_on_the_width(length):
+    table = layout.hazards(cdecl.parse(f"struct s {{ char pad[{length}]; u32 x; }};"), "i386", "x86-64")
+    assert list(table.kind) == ["width-dependent"]
+
+
+def test_records_inside_records_inside_records_take_no_time_that_doubles():
+    source = "struct a0 { long x; };" + "".join(f"struct a{i} {{ struct a{i - 1} x, y; }};" for i in range(1, 25))
+    assert len(layout.hazards(cdecl.parse(source), "i386", "x86-64")) == 25
+
+
+@pytest.mark.parametrize("records", [{}.values(), "struct s", None])
+def test_what_is_no_mapping_of_records_is_refused(records):
+    with pytest.raises(BadInput, match="expected records by name"):
+        layout.hazards(records, "i386", "x86-64")
 
 
 def test_members_that_only_one_abi_sees_are_told():

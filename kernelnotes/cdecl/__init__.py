@@ -49,8 +49,9 @@ def parse(
     defines : mapping of str to str, optional
         Macros, as `-DNAME=VALUE` gives them.
     include : list of str, optional
-        Where `#include` looks.  Without it the headers in `names.HEADERS` are replaced by the names they define, and
-        any other include is refused.
+        Where `#include` looks; `#include "..."` looks in the folder of `filename` first, and outside of these folders
+        nothing is read.  Where it finds nothing, a header in `names.HEADERS` is replaced by the names it defines, and
+        any other is refused.
     cpp : callable, optional
         A preprocessor, called with (source, filename, defines, include); by default pcpp, which is pure Python.
         `live.cpp` has one that runs a program.
@@ -59,6 +60,8 @@ def parse(
 
     Raises BadInput with file, line, column and the declaration for what is no C, or cannot be placed.
     """
+    if isinstance(include, str):
+        raise BadInput(f"include is the str {include!r}, expected a list of folders")
     return Reader(dict(defines or {}), list(include or []), cpp).parse(source, filename)
 
 
@@ -122,5 +125,5 @@ class Reader:
                 with suppress(BadInput):  # no constant after all: it is left out
                     scope.read(declaration)
                     number = scope.constants.pop(f"{ioctl.PREFIX}{name}")
-                    scope.records.ioctls[name] = ioctl.answer(name, number, source.asked)
+                    scope.records.ioctls[name] = ioctl.answer(name, number, source.asked, scope.records)
         return scope.records

@@ -144,7 +144,9 @@ def _binary(node: Any, scope: Scope, abi: Abi | None) -> Value:
         return Value(int(bool(evaluate(node.right, scope, abi).value)))
     right = evaluate(node.right, scope, abi)
     if op in ("<<", ">>"):
-        bits = 32 if left.rank == "int" else 64
+        if left.rank == "long" and abi is None and right.value >= 32:
+            raise NeedsAbi
+        bits = 32 if left.rank == "int" else 64 if abi is None else 8 * abi.scalars[left.rank][0]
         if not 0 <= right.value < bits:
             scope.fail(node, f"a shift by {right.value} of {bits} bits")
         return _fit(left.value << right.value if op == "<<" else left.value >> right.value, left.rank, left.signed, abi)

@@ -12,24 +12,30 @@ Left out: macros with arguments (EVIOCGNAME(len)), and those that use the old nu
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kernelnotes.cdecl.source import without_comments
-from kernelnotes.ctype import Number
+from kernelnotes.ctype import Aligned, Array, Number, Record
+
+if TYPE_CHECKING:
+    from kernelnotes.cdecl.scope import Records
 
 PREFIX = "kernelnotes_ioctl_"
 BEGIN = f"struct {PREFIX};"  # a declaration that says nothing, in front of the questions
 _QUESTION = re.compile(rf"enum\s*\{{\s*{PREFIX}(\w+)\s*=[^,{{}}]*\}}\s*;\Z")
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\.|\\\n)*)", re.M)
 _MAKES = re.compile(r"_IO(?:C|[RW]+)?(?:_BAD)?\s*\(")
-_TYPE = re.compile(r"\b(?:struct|union)\s+\w+")
+_ARGUMENT = re.compile(r",\s*((?:struct|union)\s+\w+|\w+)\s*(?:\[[^\]]*\]\s*)*\)\s*\)*\s*\Z")
 
 
 class Ioctl(NamedTuple):
-    """One ioctl: its number, of which the size of the argument is part; the records it is made of; file:line."""
+    """One ioctl: its number, of which the size of the argument is part, and file:line.
+
+    `argument` is the record that the argument is, or an array of which it is, as `Records` names it; "" for all else.
+    """
 
     number: Number
-    records: tuple[str, ...]
+    argument: str
     where: str
 
 
@@ -70,7 +76,14 @@ def asks_for(declaration: str, defined: dict[str, Definition]) -> str:
     return found[1] if found and found[1] in defined else ""
 
 
-def answer(name: str, number: Number, defined: dict[str, Definition]) -> Ioctl:
-    """The ioctl of which the enumerator `name` has the number."""
-    text, where = defined[name.removeprefix(PREFIX)]
-    return Ioctl(number, tuple(dict.fromkeys(" ".join(record.split()) for record in _TYPE.findall(text))), where)
+def answer(name: str, number: Number, defined: dict[str, Definition], records: Records) -> Ioctl:
+    """The ioctl of that name."""
+    text, where = defined[name]
+    found = _ARGUMENT.search(text)
+    argument = " ".join(found[1].split()) if found else ""
+    if argument in records.typedefs:
+        ctype = records.typedefs[argument]
+        while isinstance(ctype, Array | Aligned):
+            ctype = ctype.of
+        argument = str(ctype) if isinstance(ctype, Record) else ""
+    return Ioctl(number, argument if argument in records.keys() else "", where)  # noqa: SIM118

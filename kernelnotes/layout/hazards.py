@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from kernelnotes.abi import Abi, find
-from kernelnotes.ctype import SCALARS, Aligned, Array, Enum, Later, Member, Pointer, Record, Scalar, Type
+from kernelnotes.ctype import SCALARS, Aligned, Array, Later, Member, Number, Pointer, Record, Scalar, Type
 from kernelnotes.errors import BadInput
 from kernelnotes.layout.place import measure, number, place
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from kernelnotes.cdecl.ioctl import Ioctl
 
-IOCTL = "ioctl number changed"
-KINDS = ("tail padding", "interior shift", "nested record", "width-dependent", "definition differs", IOCTL)
+DEFINITION, IOCTL = "definition differs", "ioctl number changed"
+KINDS = ("tail padding", "interior shift", "nested record", "width-dependent", DEFINITION, IOCTL)
 
 
 class Hazard(NamedTuple):
@@ -70,8 +71,11 @@ def hazards(
     """
     import pandas as pd
 
+    for given in (records, {} if other is None else other):
+        if not isinstance(given, Mapping):
+            raise BadInput(f"expected records by name, as cdecl.parse returns them, got {type(given).__name__}")
     a, b = find(abi_a), find(abi_b)
-    found = [*compared(pairs(records, other), a, b), *ioctls_compared(records, other, a, b)]
+    found = compared(pairs(records, other), a, b, both_have(records, other))
     return pd.DataFrame(found, columns=list(Hazard._fields))
 
 
@@ -81,19 +85,47 @@ def pairs(records: Mapping[str, Record], other: Mapping[str, Record] | None) -> 
     return [Pair(name, record, there[name]) for name, record in records.items() if name in there.keys()]  # noqa: SIM118
 
 
-def compared(found: Iterable[Pair], a: Abi, b: Abi) -> list[Hazard]:
-    """The hazards among records, their mends tried in all records given."""
+def compared(found: Iterable[Pair], a: Abi, b: Abi, ioctls: Iterable[tuple[str, Ioctl, Ioctl]] = ()) -> list[Hazard]:
+    """The hazards among records and ioctls, their mends tried in all records given.
+
+    An ioctl is its name and what each ABI knows of it.
+    """
     mender = _Mender(list(found), a, b)
-    hazards_found = []
-    for pair in mender.pairs:
-        try:
-            difference = differs(pair, a, b)
-            if difference:
-                mend = mender.mend(pair).text if difference[0] != "definition differs" else ""
-                hazards_found.append(Hazard(pair.name, pair.here.where, *difference, mend))
-        except BadInput:
-            continue
-    return hazards_found
+    hazards_found = [hazard for pair in mender.pairs if (hazard := _hazard(pair, mender))]
+    return hazards_found + [hazard for ioctl in ioctls if (hazard := _ioctl(*ioctl, mender))]
+
+
+def _hazard(pair: Pair, mender: _Mender) -> Hazard | None:
+    try:
+        difference = differs(pair, mender.a, mender.b)
+    except BadInput:
+        return None
+    if difference is None:
+        return None
+    mend = mender.mend(pair).text if difference[0] != DEFINITION else ""
+    return Hazard(pair.name, pair.here.where, *difference, mend)
+
+
+def both_have(records: Mapping[str, Record], other: Mapping[str, Record] | None) -> list[tuple[str, Ioctl, Ioctl]]:
+    """The ioctls that both ABIs know, as `compared` takes them."""
+    here: dict[str, Ioctl] = getattr(records, "ioctls", {})
+    there: dict[str, Ioctl] = here if other is None else getattr(other, "ioctls", {})
+    return [(name, here[name], there[name]) for name in here if name in there]
+
+
+def _ioctl(name: str, here: Ioctl, there: Ioctl, mender: _Mender) -> Hazard | None:
+    # One whose number changes with its argument; an architecture that numbers all of them otherwise is no hazard.
+    a, b = mender.a, mender.b
+    try:
+        numbers = number(here.number, a), number(there.number, b)
+    except BadInput:
+        return None
+    if numbers[0] == numbers[1] or a.ioctl != b.ioctl:
+        return None
+    bits = (1 << a.ioctl.size_bits) - 1
+    sizes = numbers[0] >> 16 & bits, numbers[1] >> 16 & bits
+    mend = mender.mend_named(here.argument) if here.argument else "give its argument a type of one size"
+    return Hazard(name, here.where, IOCTL, sizes, [here.argument] if here.argument else [], mend, numbers)
 
 
 def differs(pair: Pair, a: Abi, b: Abi) -> tuple[str, tuple[int, int], list[str]] | None:
@@ -101,7 +133,7 @@ def differs(pair: Pair, a: Abi, b: Abi) -> tuple[str, tuple[int, int], list[str]
     here, there = place(pair.here, a), place(pair.there, b)
     sizes = here.measured.size, there.measured.size
     if [m.name for m in here.members] != [m.name for m in there.members]:
-        return "definition differs", sizes, []
+        return DEFINITION, sizes, []
     both = list(zip(here.members, there.members, strict=True))
     moved = [p.name for p, q in both if p.bit_offset != q.bit_offset]
     resized = [p.name for p, q in both if p.size != q.size]
@@ -115,39 +147,22 @@ def differs(pair: Pair, a: Abi, b: Abi) -> tuple[str, tuple[int, int], list[str]
 
 
 def _depends_on_width(one: Type, two: Type, a: Abi, b: Abi) -> bool:
-    # Does any scalar in the type have another size on the other ABI?
-    leaves, twins = list(_leaves(one)), list(_leaves(two))
-    return len(leaves) != len(twins) or any(
-        measure(p, a).size != measure(q, b).size for p, q in zip(leaves, twins, strict=True)
-    )
+    # Does a scalar in the type, the length of an array or the width of a bit-field differ?
+    return _widths(one, a, {}) != _widths(two, b, {})
 
 
-def _leaves(ctype: Type) -> Iterator[Type]:
-    if isinstance(ctype, Array | Aligned):
-        yield from _leaves(ctype.of)
-    elif isinstance(ctype, Record):
-        for member in ctype.members:
-            yield from _leaves(member.type)
-    else:
-        yield ctype
-
-
-def ioctls_compared(
-    records: Mapping[str, Record], other: Mapping[str, Record] | None, a: Abi, b: Abi
-) -> Iterator[Hazard]:
-    """The ioctls that have two numbers."""
-    here: dict[str, Ioctl] = getattr(records, "ioctls", {})
-    there: dict[str, Ioctl] = here if other is None else getattr(other, "ioctls", {})
-    for name in here.keys() & there.keys():
-        try:
-            numbers = number(here[name].number, a), number(there[name].number, b)
-        except BadInput:
-            continue
-        if numbers[0] != numbers[1] and a.ioctl == b.ioctl:
-            sizes = tuple(n >> 16 & (1 << abi.ioctl.size_bits) - 1 for n, abi in zip(numbers, (a, b), strict=True))
-            made_of = list(here[name].records)
-            mend = f"mend {', '.join(made_of)}" if made_of else "give its argument a type of one size"
-            yield Hazard(name, here[name].where, IOCTL, (sizes[0], sizes[1]), made_of, mend, numbers)
+def _widths(ctype: Type, abi: Abi, known: dict[int, int]) -> object:
+    # All that decides a layout but alignment: of a record a summary, worked out once however often it is contained.
+    if isinstance(ctype, Array):
+        return _widths(ctype.of, abi, known), None if ctype.count is None else number(ctype.count, abi)
+    if isinstance(ctype, Aligned):
+        return _widths(ctype.of, abi, known)
+    if not isinstance(ctype, Record):
+        return measure(ctype, abi).size
+    if id(ctype) not in known:
+        parts = tuple((_widths(m.type, abi, known), m.bits and number(m.bits, abi)) for m in ctype.members)
+        known[id(ctype)] = hash(parts)
+    return known[id(ctype)]
 
 
 # ------------------------------------------------------------------------------------- mends
@@ -167,8 +182,11 @@ class _Mender:
     # Mends records from the inside out.
     def __init__(self, found: list[Pair], a: Abi, b: Abi) -> None:
         self.pairs, self.a, self.b = found, a, b
-        self._by_record = {id(pair.here): pair for pair in found}
+        self._by_record = {id(record): pair for pair in found for record in (pair.here, pair.there)}
+        self._by_place = {(pair.name, pair.here.where): pair for pair in found}
+        self._by_name = {pair.name: pair for pair in found}
         self._mends: dict[int, _Mend] = {}
+        self._inside: dict[int, dict[int, Record]] = {}
         self._containing: dict[int, list[Pair]] | None = None
 
     def mend(self, pair: Pair) -> _Mend:
@@ -178,11 +196,16 @@ class _Mender:
             found = self._mends[id(pair.here)] = self._find(pair)
         return found
 
+    def mend_named(self, name: str) -> str:
+        """What to do about the record of an ioctl: mend it, if there is a mend."""
+        pair = self._by_name.get(name)
+        return f"mend {name}" if pair and self._may_differ(pair) and self.mend(pair).text else ""
+
     def _find(self, pair: Pair) -> _Mend:
         inner = self._mended_inside(pair.here)
-        swap = {id(p.here): self.mend(p).here for p in inner} | {id(p.there): self.mend(p).there for p in inner}
-        here, there = _swapped(pair.here, swap), _swapped(pair.there, swap)
-        names = ", ".join(p.name for p in inner)
+        here = _swapped(pair.here, {key: self.mend(p).here for key, p in inner.items()})
+        there = _swapped(pair.there, {key: self.mend(p).there for key, p in self._mended_inside(pair.there).items()})
+        names = ", ".join(dict.fromkeys(p.name for p in inner.values()))
         if names and self._agree(here, there):
             return _Mend(f"mend {names}", here, there)
         for text, change in self._candidates(here, there):
@@ -191,20 +214,46 @@ class _Mender:
                 return _Mend(f"{text}, after mending {names}" if names else text, one, two)
         return _Mend("", here, there)
 
-    def _mended_inside(self, record: Record) -> list[Pair]:
-        # The records in this one that have a difference, and a mend for it.
-        inside = {id(r): self._by_record[id(r)] for r in _records_in(record) if id(r) in self._by_record}
-        return [p for p in inside.values() if self._may_differ(p) and self.mend(p).text]
+    def _mended_inside(self, record: Record) -> dict[int, Pair]:
+        # The nearest records in this one, by id, that have a name, a difference and a mend for it.
+        found: dict[int, Pair] = {}
+        todo, seen = [record], {id(record)}
+        while todo:
+            for inner in _members_that_are_records(todo.pop()):
+                pair = self._pair_of(inner)
+                if pair and id(inner) not in found and self._may_differ(pair) and self.mend(pair).text:
+                    found[id(inner)] = pair
+                elif not pair and id(inner) not in seen:
+                    seen.add(id(inner))
+                    todo.append(inner)
+        return found
+
+    def _pair_of(self, record: Record) -> Pair | None:
+        # Where a name it uses meant something else, a header has given the same record twice.
+        return self._by_record.get(id(record)) or self._by_place.get((str(record), record.where))
+
+    def _records_in(self, record: Record) -> dict[int, Record]:
+        # The records by value in this one, at any depth, by id.
+        if id(record) not in self._inside:
+            found = self._inside[id(record)] = {}
+            for inner in _members_that_are_records(record):
+                if id(inner) not in found:
+                    found |= {id(inner): inner} | self._records_in(inner)
+        return self._inside[id(record)]
 
     def _may_differ(self, pair: Pair) -> bool:
         try:
             found = differs(pair, self.a, self.b)
         except BadInput:
             return False
-        return found is not None and found[0] != "definition differs"
+        return found is not None and found[0] != DEFINITION
 
     def _agree(self, here: Record, there: Record) -> bool:
-        return differs(Pair("", here, there), self.a, self.b) is None
+        # A record that one of the ABIs cannot have agrees with nothing.
+        try:
+            return differs(Pair("", here, there), self.a, self.b) is None
+        except BadInput:
+            return False
 
     def _agree_outside(self, pair: Pair, here: Record, there: Record) -> bool:
         # Does the mend hold wherever the record is contained?  It does if even its alignment is the same.
@@ -213,89 +262,155 @@ class _Mender:
         if self._containing is None:
             self._containing = {}
             for outer in self.pairs:
-                for inner in {id(record) for record in _records_in(outer.here)}:
+                for inner in self._records_in(outer.here):
                     self._containing.setdefault(inner, []).append(outer)
         swap = {id(pair.here): here, id(pair.there): there}
-        outside = self._containing.get(id(pair.here), [])
+        outside = [outer for outer in self._containing.get(id(pair.here), []) if self._both_have(outer)]
         return all(self._agree(_swapped(outer.here, swap), _swapped(outer.there, swap)) for outer in outside)
+
+    def _both_have(self, pair: Pair) -> bool:
+        try:
+            return bool(place(pair.here, self.a) and place(pair.there, self.b))
+        except BadInput:
+            return False
 
     def _candidates(self, here: Record, there: Record) -> Iterator[tuple[str, Change]]:
         a, b = self.a, self.b
         both = list(zip(place(here, a).members, place(there, b).members, strict=True))
+        named = {m.name: m for m in here.members if m.bits is None and m.name}
         wide = [m.name for m, n in both if _depends_on_width(m.type, n.type, a, b)]
-        strict = [m.name for m in here.members if m.bits is None and m.name and _stricter(m.type, a, b)]
+        types = {m.name: (m.type, n.type) for m, n in both}
+        strict = [n for n in named if measure(types[n][0], a).align != measure(types[n][1], b).align]
         if wide:
-            yield f"make {', '.join(wide)} __u64", lambda record: _widened(record, wide)
-            all_aligned = list(dict.fromkeys([*wide, *strict]))
-            yield (
-                f"make {', '.join(all_aligned)} __aligned_u64",
-                lambda record: _aligned(_widened(record, wide), all_aligned),
-            )
+            wider = {name: _wider(named[name].type) for name in wide if name in named}
+            if len(wider) == len(wide) and all(wider.values()):
+                spelled = {name: "__u64" if _unsigned(one) else "__s64" for name, one in wider.items() if one}
+                yield _make(spelled), lambda record: _retyped(record, wider)
+                both_ = list(dict.fromkeys([*wide, *strict]))
+                yield self._aligning(named, both_, wider), lambda record: _aligned(_retyped(record, wider), both_)
             return
+        open_ended = bool(here.members) and _is_flexible(here.members[-1])
         missing = abs(place(here, a).measured.size - place(there, b).measured.size)
-        if here.kind == "struct" and missing:
-            yield f"add `__u8 pad[{missing}];` at the end", lambda record: _padded(record, missing)
+        if here.kind == "struct" and missing and not open_ended:
+            pad = _free_name({m.name for m, _ in both})
+            yield f"add `__u8 {pad}[{missing}];` at the end", lambda record: _padded(record, pad, missing)
         if strict:
-            yield f"make {', '.join(strict)} __aligned_u64 (align to 8)", lambda record: _aligned(record, strict)
+            yield self._aligning(named, strict, {}), lambda record: _aligned(record, strict)
+        if strict and not any(_is_flexible(named[name]) for name in strict):
             yield f"move {', '.join(strict)} to the front", lambda record: _in_front(record, strict)
-        yield "align the record: __attribute__((aligned(8)))", lambda record: replace(record, align=8, _layouts={})
+        yield "align the record: __attribute__((aligned(8)))", _record_aligned
+
+    def _aligning(self, named: Mapping[str, Member], names: list[str], wider: Mapping[str, Type | None]) -> str:
+        # "make a __aligned_u64" for what is, or becomes, a 64-bit integer; else the attribute itself.
+        types = {name: wider.get(name) or named[name].type for name in names}
+        integers = {n: f"__aligned_{'u' if _unsigned(t) else 's'}64" for n, t in types.items() if _is_64_bit(t)}
+        rest = [name for name in names if name not in integers]
+        what = [_make(integers) + ("" if wider else " (align to 8)")] if integers else []
+        return ", ".join(what + ([f"add __attribute__((aligned(8))) to {', '.join(rest)}"] if rest else []))
 
 
-def _records_in(record: Record) -> Iterator[Record]:
-    # The records by value in this one, at any depth.
+def _members_that_are_records(record: Record) -> Iterator[Record]:
     for member in record.members:
-        inner = member.type
-        while isinstance(inner, Array | Aligned):
-            inner = inner.of
-        if isinstance(inner, Record):
-            yield inner
-            yield from _records_in(inner)
+        element = _element(member.type)
+        if isinstance(element, Record):
+            yield element
+
+
+def _free_name(taken: set[str]) -> str:
+    return next(name for name in chain(["pad"], map("pad{}".format, count(2))) if name not in taken)
+
+
+def _make(spelled: Mapping[str, str]) -> str:
+    # "make a, b __u64 and c __s64"
+    groups: dict[str, list[str]] = {}
+    for name, spelling in spelled.items():
+        groups.setdefault(spelling, []).append(name)
+    return "make " + " and ".join(f"{', '.join(names)} {spelling}" for spelling, names in groups.items())
+
+
+def _element(ctype: Type) -> Type:
+    while isinstance(ctype, Array | Aligned):
+        ctype = ctype.of
+    return ctype
+
+
+def _unsigned(ctype: Type) -> bool:
+    element = _element(ctype)
+    return not (isinstance(element, Scalar) and element.kind == "signed")
+
+
+def _is_64_bit(ctype: Type) -> bool:
+    element = _element(ctype)
+    return isinstance(element, Scalar) and element.key == "long long" and not isinstance(ctype, Aligned)
+
+
+def _is_flexible(member: Member) -> bool:
+    inner = member.type
+    if isinstance(inner, Array) and inner.count is None:
+        return True
+    element = _element(inner)
+    return isinstance(element, Record) and bool(element.members) and _is_flexible(element.members[-1])
+
+
+def _wider(ctype: Type) -> Type | None:
+    # The same, of 64-bit integers in place of longs and pointers; None for what has none: floating point, records, and
+    # arrays whose length depends on the ABI.
+    if isinstance(ctype, Array):
+        of = _wider(ctype.of)
+        return replace(ctype, of=of) if of and not isinstance(ctype.count, Later) else None
+    if isinstance(ctype, Pointer):
+        return SCALARS["unsigned long long"]
+    if isinstance(ctype, Scalar) and ctype.kind in ("signed", "unsigned"):
+        return SCALARS["long long" if ctype.kind == "signed" else "unsigned long long"]
+    return None
 
 
 def _swapped(record: Record, swap: Mapping[int, Record]) -> Record:
-    # The record with some of the records in it, by id, replaced.
+    # The record with some of the records in it, by id, replaced; each is looked at once.
+    done: dict[int, Record] = dict(swap)
+
     def made(old: Type) -> Type:
         if isinstance(old, Array | Aligned):
             new = made(old.of)
             return old if new is old.of else replace(old, of=new)
         if isinstance(old, Record):
-            return swap[id(old)] if id(old) in swap else _swapped(old, swap)
+            if id(old) not in done:
+                done[id(old)] = rebuilt(old)
+            return done[id(old)]
         return old
 
-    members = [m._replace(type=made(m.type)) for m in record.members]
-    same = all(new.type is old.type for new, old in zip(members, record.members, strict=True))
-    return record if same else _with_members(record, members)
+    def rebuilt(old: Record) -> Record:
+        members = [m._replace(type=made(m.type)) for m in old.members]
+        same = all(new.type is was.type for new, was in zip(members, old.members, strict=True))
+        return old if same else _with_members(old, members)
 
-
-def _stricter(ctype: Type, a: Abi, b: Abi) -> bool:
-    return measure(ctype, a).align != measure(ctype, b).align
+    return rebuilt(record)
 
 
 def _with_members(record: Record, members: list[Member]) -> Record:
     return replace(record, members=tuple(members), _layouts={})
 
 
-def _padded(record: Record, count: int) -> Record:
-    return _with_members(record, [*record.members, Member("pad", Array(SCALARS["unsigned char"], count))])
+def _padded(record: Record, name: str, length: int) -> Record:
+    return _with_members(record, [*record.members, Member(name, Array(SCALARS["unsigned char"], length))])
 
 
 def _in_front(record: Record, names: list[str]) -> Record:
     return _with_members(record, sorted(record.members, key=lambda m: m.name not in names))
 
 
+def _at_least_8(align: Number) -> Number:
+    return max(align, 8) if isinstance(align, int) else align
+
+
+def _record_aligned(record: Record) -> Record:
+    return replace(record, align=_at_least_8(record.align), _layouts={})
+
+
 def _aligned(record: Record, names: list[str]) -> Record:
-    def at_least_8(align: int | Later) -> int | Later:
-        return max(align, 8) if isinstance(align, int) else align
-
-    return _with_members(
-        record, [m._replace(align=at_least_8(m.align)) if m.name in names else m for m in record.members]
-    )
+    changed = [m._replace(align=_at_least_8(m.align)) if m.name in names else m for m in record.members]
+    return _with_members(record, changed)
 
 
-def _widened(record: Record, names: list[str]) -> Record:
-    def made(old: Type) -> Type:
-        if isinstance(old, Array):
-            return Array(made(old.of), old.count)
-        return SCALARS["unsigned long long"] if isinstance(old, Scalar | Pointer | Enum | Aligned) else old
-
-    return _with_members(record, [m._replace(type=made(m.type)) if m.name in names else m for m in record.members])
+def _retyped(record: Record, types: Mapping[str, Type | None]) -> Record:
+    return _with_members(record, [m._replace(type=types.get(m.name) or m.type) for m in record.members])

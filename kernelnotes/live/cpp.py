@@ -37,11 +37,16 @@ class Cpp:
         text = f'#line 1 "{quoted(filename)}"\n{source}'
         try:
             done = subprocess.run(
-                [*words, "-E", "-xc", *options, "-"], input=text, text=True, capture_output=True, timeout=TIMEOUT_S
+                [*words, "-E", "-xc", *options, "-"],
+                input=text,
+                text=True,
+                errors="surrogateescape",
+                capture_output=True,
+                timeout=TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as e:
             raise CallFailed(getattr(e, "errno", None) or 0, f"preprocessor {self.command!r}: {e}") from e
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise BadInput(first)
+            raise BadInput(first or f"{filename}: {self.command!r} ended with status {done.returncode}")
         return done.stdout
