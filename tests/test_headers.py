@@ -1,5 +1,6 @@
 """Trees of headers: read once for all that they share, told apart by ABI, with what is refused named."""
 
+import os
 import re
 import subprocess
 import sys
@@ -69,6 +70,33 @@ def test_only_what_the_named_headers_declare_is_reported_and_the_rest_is_known(t
     rows, found = found_in(tree, "two.h", include=[tree])
     assert list(rows) == ["struct two"]
     assert {pair.name for pair in found.pairs} == {"struct inner", "struct one", "struct two"}
+
+
+def test_a_record_is_reported_once_however_the_path_of_its_header_is_spelled(tree):
+    (tree / "link").symlink_to(tree)
+    (tree / "link.h").symlink_to("types.h")
+    for spelled in ("link/types.h", "link.h", "../" + tree.name + "/types.h"):
+        (tree / "other.h").write_text(f'#include "{tree}/types.h"\n')
+        _, found = found_in(tree, spelled, "other.h", "two.h", include=[tree, tree.parent])
+        assert not found.refused
+        assert [hazard.record for hazard in found.hazards].count("struct inner") == 1
+        assert [pair.name for pair in found.pairs].count("struct inner") == 1
+
+
+def test_a_device_and_a_fifo_are_refused_and_not_read_without_end(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (Path("/dev/zero"), tmp_path / "fifo"):
+        with pytest.raises(BadInput, match="expected a regular file"):
+            headers.text(path)
+
+
+def test_a_header_is_too_long_by_what_is_read_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(headers, "MOST_BYTES", 1 << 20)
+    (tmp_path / "long.h").write_text(" " * (1 << 20))
+    assert len(headers.text(tmp_path / "long.h")) == 1 << 20
+    (tmp_path / "long.h").write_text(" " * ((1 << 20) + 1))
+    with pytest.raises(BadInput, match="at most 1 MiB"):
+        headers.text(tmp_path / "long.h")
 
 
 def test_a_header_that_cannot_be_read_is_named_and_the_others_are_read(tree):
