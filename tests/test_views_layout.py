@@ -154,9 +154,10 @@ def test_cache_lines_begin_at_multiples_of_64():
         (f"struct {'s' * 50_000} {{ char {'a' * 50_000}; }};", 8_000),
         ("struct s {" + "".join(f"char {'n' * 2000}{k}; long b{k};" for k in range(4000)) + "};", 100_000),
         ("union s {" + "".join(f"char m{k}[{k}]; long b{k};" for k in range(1, 2000)) + "};", 100_000),
+        ("union s {" + "".join(f"int m{k};" for k in range(20_000)) + "};", 100_000),
         ("struct s {" + "".join(f"int b{k}:3; char c{k};" for k in range(4000)) + "};", 200_000),
     ],
-    ids=["a terabyte", "very long names", "long names", "a wide union", "many bit-fields"],
+    ids=["a terabyte", "very long names", "long names", "a wide union", "a very wide union", "many bit-fields"],
 )
 def test_the_map_of_a_huge_record_is_small_and_quick(source, most):
     [record] = cdecl.parse(source).values()

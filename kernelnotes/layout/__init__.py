@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHE_LINE", "KINDS", "Hole", "Layout", "Measured", "Placed", "compare", "hazards", "layout", "measure"]
 
-CACHE_LINE = 64
+CACHE_LINE = 64  # bytes
 MOST_PATHS = 1 << 16
 
 

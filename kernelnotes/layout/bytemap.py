@@ -15,17 +15,15 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
+from heapq import heappop, heappush
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from kernelnotes.layout import CACHE_LINE, Layout
 from kernelnotes.layout.place import Placed
 
-if TYPE_CHECKING:
-    from kernelnotes.layout import Layout
-
 WIDTH = 8  # bytes in a row, and bits in a row of bits
-LINE = 64  # bytes of a cache line
 MOST_ROWS = 160  # of one map: task_struct has a few hundred members
 MOST_LANES = 24  # members of a union that are drawn
 MOST_LETTERS = 60  # of a name or a type: C allows any number
@@ -80,11 +78,15 @@ class Run(NamedTuple):
 
 def runs(layout: Layout) -> list[Run]:
     """Every bit of the record once, in order, as member, hole or padding; members that share bits, in further lanes."""
-    found, ends = [], [0]  # where each lane is free
+    found: list[Run] = []
+    busy: list[tuple[int, int]] = []  # a heap of (bit from which it is free, lane)
+    free: list[int] = []  # a heap of lanes, since the first free one is taken
     for k, member in enumerate(sorted(layout.members, key=lambda m: (m.bit_offset, -_end(m)))):
         start, end = member.bit_offset, _end(member)  # the same for a flexible array: a place, but no bytes
-        lane = next((n for n, free in enumerate(ends) if free <= start), len(ends))
-        ends[lane : lane + 1] = [end]
+        while busy and busy[0][0] <= start:
+            heappush(free, heappop(busy)[1])
+        lane = heappop(free) if free else len(busy)
+        heappush(busy, (end, lane))
         bits = "" if member.bit_width is None else f":{member.bit_width}"
         written = f"{member.spelled or member.type}{bits}"
         found.append(Run("member", member.name, written, start, end, lane, k % len(TINTS)))
@@ -153,8 +155,8 @@ class _Map:
 
     def row(self, at: int) -> Iterator[str]:
         # One row of bytes in every lane, and below it a row for each byte that has to be drawn bit by bit.
-        if at and at % LINE == 0:
-            yield _wide(f"cache line {at // LINE}", "kn-wide kn-line")
+        if at and at % CACHE_LINE == 0:
+            yield _wide(f"cache line {at // CACHE_LINE}", "kn-wide kn-line")
         yield from self.lines(f"{at}", self.bytes, 8 * at, 8)
         for byte in self.split[bisect_left(self.split, at) : bisect_left(self.split, at + WIDTH)]:
             yield from self.lines(f"{byte} bits", self.bits, 8 * byte, 1)
@@ -197,8 +199,8 @@ class _Map:
         # The rows from byte `start` to byte `end`, in none of which anything begins or ends.
         inside = [run for lane in self.lanes for run in lane if run.start < 8 * end and 8 * start < run.end]
         names = escape(", ".join(_cut(run.name) for run in inside[:5]))
-        lines = range(-(-start // LINE), -(-end // LINE))
-        crossed = f"; cache line {lines[0]} begins at {LINE * lines[0]}" if len(lines) == 1 else ""
+        lines = range(-(-start // CACHE_LINE), -(-end // CACHE_LINE))
+        crossed = f"; cache line {lines[0]} begins at {CACHE_LINE * lines[0]}" if len(lines) == 1 else ""
         crossed = f"; cache lines {lines[0]} to {lines[-1]} begin in it" if len(lines) > 1 else crossed
         words = f"… {end - start:,} more bytes of {names}{crossed}"
         plain = inside[0].kind == "member"
