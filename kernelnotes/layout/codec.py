@@ -7,7 +7,8 @@ A record is a dict, an array a list, a union the dict of all its readings; an ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +20,15 @@ from kernelnotes.layout.place import Placed, enum_type, measure, number, place
 MOST_ELEMENTS = 1 << 24
 
 
-def _refuse_enormous(record: Record, abi: Abi) -> None:
-    # What has no size, as `struct {} x[1 << 40]`, has any number of values.
-    if (count := _values(record, abi)) > MOST_ELEMENTS:
-        raise BadInput(f"{record} on {abi.name} consists of {count} values, more than {MOST_ELEMENTS}")
+@contextmanager
+def _bounded(record: Record, abi: Abi) -> Iterator[None]:
+    # Refuses what is too deep or has too many values: what has no size, as `struct {} x[1 << 40]`, has any number.
+    try:
+        if (count := _values(record, abi)) > MOST_ELEMENTS:
+            raise BadInput(f"{record} on {abi.name} consists of {count} values, more than {MOST_ELEMENTS}")
+        yield
+    except RecursionError:
+        raise BadInput(f"{record}: nested too deeply") from None
 
 
 @lru_cache(maxsize=1000)
@@ -44,11 +50,8 @@ def unpack(record: Record, data: bytes, abi: Abi) -> dict[str, Any]:
     data = bytes(data)
     if len(data) != size:
         raise BadInput(f"{record} on {abi.name} has {size} bytes, got {len(data)}")
-    try:
-        _refuse_enormous(record, abi)
+    with _bounded(record, abi):
         return _read_record(record, data, abi)
-    except RecursionError:
-        raise BadInput(f"{record}: nested too deeply") from None
 
 
 def _read_record(record: Record, data: bytes, abi: Abi) -> dict[str, Any]:
@@ -136,11 +139,8 @@ def pack(record: Record, values: Mapping[str, Any], abi: Abi) -> bytes:
     size = place(record, abi).measured.size
     if size > MOST_ELEMENTS:
         raise BadInput(f"{record} has {size} bytes, more than {MOST_ELEMENTS}")
-    try:
-        _refuse_enormous(record, abi)
+    with _bounded(record, abi):
         return _record_bytes(record, values, abi)
-    except RecursionError:
-        raise BadInput(f"{record}: nested too deeply") from None
 
 
 def _record_bytes(record: Record, values: Any, abi: Abi) -> bytes:
