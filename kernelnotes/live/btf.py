@@ -27,7 +27,8 @@ ABIS = {
 def types(module: str = "") -> btf.Types:
     """The types of the running kernel or, on top of them, of one of its loaded modules.
 
-    Raises Unavailable where the kernel shows none or has no such module loaded, BadInput for what is no module's name.
+    Raises Unavailable where the kernel shows none, they cannot be read, or no such module is loaded, BadInput for what
+    is no module's name.
     """
     machine.require("kernel types")
     vmlinux = _read("vmlinux")
@@ -44,4 +45,8 @@ def types(module: str = "") -> btf.Types:
 def _read(name: str, base: btf.Types | None = None) -> btf.Types:
     kernel = os.uname()
     origin = Provenance("live", f"{kernel.sysname} {kernel.release}", f"cat {FOLDER / name}", f"{date.today()}")
-    return btf.read((FOLDER / name).read_bytes(), base, ABIS.get(kernel.machine, ""), origin)
+    try:
+        data = (FOLDER / name).read_bytes()
+    except OSError as e:
+        raise Unavailable(f"kernel types: {FOLDER / name}: {e.strerror}") from e
+    return btf.read(data, base, ABIS.get(kernel.machine, ""), origin)

@@ -50,6 +50,14 @@ def test_the_types_of_a_module_are_read_on_those_of_vmlinux(tmp_path, monkeypatc
     assert types["list_head"].size == 16
 
 
+def test_types_that_cannot_be_read_are_unavailable(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "require", lambda name: None)
+    monkeypatch.setattr(live, "FOLDER", tmp_path)
+    (tmp_path / "vmlinux").mkdir()
+    with pytest.raises(Unavailable, match="vmlinux: Is a directory"):
+        live.types()
+
+
 def test_a_kernel_that_shows_no_types_is_unavailable_with_a_remedy(monkeypatch):
     answer = machine.Ability("kernel types", False, "", "there is no file", "another kernel")
     monkeypatch.setattr(machine, "examine", lambda names: [answer])
