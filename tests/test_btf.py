@@ -421,6 +421,14 @@ def test_what_makes_no_sense_is_bad_input_that_says_what(lie):
         _ = btf.read(data)["s"]
 
 
+def test_a_record_that_no_attributes_explain_is_read_all_the_same():
+    # The size could be an alignment's, were a record of that size not more than i386 can address.
+    types = [nth(1), info(btf.INT), 1, 8, 0, info(btf.ARRAY), 0, 1, 1, (1 << 31) - 1]
+    types += [nth(2), info(btf.STRUCT, 1), 1 << 31, nth(3), 2, 0]
+    one = btf.read(made(types, ["char", "s", "m"]), None, "i386")["s"]
+    assert (one.size, one["m"].size) == (1 << 31, (1 << 31) - 1)
+
+
 def read_all(data, base=None):
     """All that can be asked of it."""
     types = btf.read(data, base)

@@ -37,14 +37,13 @@ def explained(plain: Record, bits: Sequence[int], size: int, members: tuple[Plac
     for proposed in _proposals(plain, bits, abi):
         try:
             measured, found = place(proposed, abi)
+            if found == members and measured.size != size:
+                proposed = _lengthened(proposed, measured, size)
+                measured = place(proposed, abi).measured
         except BadInput:  # nothing a compiler takes
             continue
-        if found == members:
-            if measured.size == size:
-                return proposed
-            longer = _lengthened(proposed, measured, size)
-            if place(longer, abi).measured.size == size:
-                return longer
+        if found == members and measured.size == size:
+            return proposed
     natural = max((measure(member.type, abi).align for member in plain.members), default=1)
     align = natural if size % natural == 0 else size & -size
     plain._layouts[abi] = Places(Measured(size, align, 1), members)
