@@ -21,6 +21,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import installed
 from elftools.elf.elffile import ELFFile
 from tqdm import tqdm
 
@@ -28,8 +31,7 @@ from kernelnotes import cdecl, layout
 from kernelnotes.errors import BadInput
 from kernelnotes.headers import BEFORE
 
-FOLDERS = ("linux", "asm", "asm-generic", "sound", "rdma", "scsi", "mtd", "misc", "video", "xen", "drm")
-ROOTS = (Path("/usr/include"), Path("/usr/include/x86_64-linux-gnu"))
+ROOTS = installed.ROOTS
 ABIS = {"64": "x86-64", "32": "i386"}
 
 Told = tuple[int, dict[str, tuple[int, int]]]  # size in bytes; {member: (first bit, size in bytes, 0 unknown)}
@@ -38,8 +40,7 @@ Truth = dict[str, Told]  # by "struct x"
 
 def headers() -> list[str]:
     """The names of all UAPI headers, as an #include would name them."""
-    found = (path.relative_to(root) for root in ROOTS for folder in FOLDERS for path in (root / folder).rglob("*.h"))
-    return sorted({str(name) for name in found})
+    return list(installed.headers())
 
 
 def gcc(width: str, source: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -8,20 +8,17 @@ What none of the reasons explains is a mistake, most likely ours.
 
 import re
 from dataclasses import replace
-from pathlib import Path
+
+import installed
 
 from kernelnotes import cdecl, layout
 from kernelnotes.ctype import Record
 from kernelnotes.errors import BadInput
+from kernelnotes.headers import BEFORE
 from kernelnotes.live.cpp import Cpp
 
-FOLDERS = ("linux", "asm", "sound", "rdma", "scsi", "mtd", "misc", "video", "xen")  # asm-generic comes in by asm
-ROOTS = (Path("/usr/include"), Path("/usr/include/x86_64-linux-gnu"))
-# Many headers do not stand alone; this is what programs include before them, then what the C library has as well.
-PRELUDES = (
-    "".join(f"#include <{name}.h>\n" for name in ("stddef", "stdint", "sys/types", "sys/socket", "netinet/in")),
-    "#include <linux/types.h>\n#include <linux/socket.h>\n#include <asm/signal.h>\n",
-)
+# What the C library has as well the headers behind it leave out; behind the kernel's own ones they declare it.
+PRELUDES = (BEFORE, "#include <linux/types.h>\n#include <linux/socket.h>\n#include <asm/signal.h>\n")
 RESERVED = re.compile(r"re?s(er)?vd?(ed)?|^res\d|pad|unused|spare")
 
 EXACT = "exact"
@@ -35,12 +32,12 @@ REASONS = {
 def headers(names):
     """[(header, the names it defines)] of those that define a struct or union of these names."""
     found = []
-    for root in ROOTS:
-        for folder in FOLDERS:
-            for path in sorted((root / folder).rglob("*.h")):
-                tags = re.findall(r"\b(struct|union)\s+(\w+)\s*\{", path.read_text(errors="replace"))
-                if known := {f"{kind} {tag}" for kind, tag in tags} & names:
-                    found.append((str(path.relative_to(root)), known))
+    for name, path in installed.headers().items():
+        if name.startswith("asm-generic/"):  # comes in by asm/, where that has nothing else
+            continue
+        tags = re.findall(r"\b(struct|union)\s+(\w+)\s*\{", path.read_text(errors="replace"))
+        if known := {f"{kind} {tag}" for kind, tag in tags} & names:
+            found.append((name, known))
     return found
 
 
@@ -76,12 +73,18 @@ def _places(one):
 
 
 def _reason(ours, kernel):
-    covered, covers = _covering(kernel), _covering(ours)
-    if ours.size == kernel.size and all(map(covered, ours.members)) and all(map(covers, kernel.members)):
-        return "other names"
     twins = {m.name: m for m in kernel.members}
+    in_kernel, in_ours = _covering(kernel), _covering(ours)
+
+    def covered(member):  # what has a name on both sides is not the same bytes under another
+        twin = twins.get(member.name, member)
+        return twin.bit_offset == member.bit_offset and in_kernel(member)
+
+    if ours.size == kernel.size and all(map(covered, ours.members)) and all(map(in_ours, kernel.members)):
+        return "other names"
     changed = _places(kernel)[1] != _places(ours)[1]
-    if changed and kernel.size >= ours.size and all(_kept(m, twins.get(m.name)) or covered(m) for m in ours.members):
+    stay = all(_kept(m, twins.get(m.name)) or covered(m) for m in ours.members)
+    if changed and stay and kernel.size >= ours.size:
         return "added"
     try:
         without = layout.layout(_only(ours.record, twins), ours.abi)

@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelnotes import btf, layout
+from kernelnotes import btf, cdecl, layout
 from kernelnotes.errors import BadInput
 from kernelnotes.live import btf as live
 
@@ -141,6 +141,25 @@ def test_the_kernel_agrees_with_its_headers_or_the_difference_is_explained(kerne
     assert len(moved) > 100
     excused = [n for n in moved if agreement.explain(layout.layout(found[n], "i386"), kernel.all(n))]
     assert len(excused) < len(moved) / 10
+
+
+@pytest.mark.parametrize(
+    ("ours", "kernels", "reason"),
+    [
+        ("int a; int b; long c;", "int a; int b; long c;", agreement.EXACT),
+        ("int a; int b; long c;", "int x; int y; long c;", "other names"),
+        ("int a; int reserved; long c;", "int a; int b; long c; long d;", "added"),
+        ("int a; int b; long c;", "int a; long c;", "removed"),
+        ("int a; int b; long c;", "int b; int a; long c;", None),
+        ("int a; int b; long c;", "int b; int a; long c; long d;", None),
+        ("long c; int a;", "int a; long c;", None),
+    ],
+)
+def test_a_name_on_both_sides_at_two_places_is_a_mistake_and_no_difference(ours, kernels, reason):
+    one, other = (
+        layout.layout(cdecl.parse(f"struct s {{ {members} }};")["struct s"], "x86-64") for members in (ours, kernels)
+    )
+    assert agreement.explain(one, [other]) == reason
 
 
 def moves(record):
