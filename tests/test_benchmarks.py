@@ -37,7 +37,7 @@ def test_records_of_the_uapi_headers_lie_where_gcc_puts_them():
 def test_layouts_are_measured_against_pahole_libclang_and_dissect_cstruct():
     small = ["--records", "30", "--abi", "i386", "--headers", "2", "--turns", "1"]
     ran = subprocess.run([sys.executable, BENCHMARKS / "layout.py", *small], capture_output=True, text=True)
-    assert ran.returncode in (0, 1), ran.stderr  # 1: too slow, which a busy machine can be
+    assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow, which a busy machine can be
     assert re.search(r"^i386 +gcc -m32 +30 records, \d+ members: 0 differ$", ran.stdout, re.M)
     row = (
         r"^  (\S.*?) +[\d.]+ ms a header, +(\d+) told, +(\d+) of (\d+) exact(?:, ([\d.]+) x the time of kernelnotes)?$"
@@ -69,6 +69,6 @@ def test_malformed_input_gives_nothing_but_bad_input_for_two_seconds_each(tmp_pa
 @pytest.mark.skipif(not shutil.which("pahole"), reason="no pahole; apt-get install dwarves")
 def test_btf_is_measured_beside_pahole():
     ran = subprocess.run([sys.executable, BENCHMARKS / "btf.py", "--sample", "3"], capture_output=True, text=True)
-    assert ran.returncode in (0, 1), ran.stderr  # 1: too slow, which a busy machine can be
+    assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow, which a busy machine can be
     assert re.search(r"^index of .* types, .* names: [\d.]+ s$", ran.stdout, re.M)
     assert re.search(r"^one struct, index included: pahole \d+ ms, ours \d+ ms, ratio [\d.]+$", ran.stdout, re.M)

@@ -355,7 +355,7 @@ def test_predefined_macros_are_clangs(abi):
 def test_the_census_misses_nothing_and_invents_nothing():
     benchmark = Path(__file__).resolve().parent.parent / "benchmarks" / "census.py"
     done = subprocess.run([sys.executable, benchmark], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stderr  # 1: too slow, which a busy machine can be
+    assert done.returncode in (0, 3), done.stdout + done.stderr  # 3: only too slow, which a busy machine can be
     assert re.search(r"^[1-9]\d{4,} static assertions at both widths: 0 failed$", done.stdout, re.M), done.stdout
     assert "gcc and pure Python find the same: True" in done.stdout
     kinds = {kind: int(count) for count, kind in re.findall(r"^ +(\d+) (.+)$", done.stdout, re.M)}
