@@ -7,6 +7,8 @@
     abi         the ABIs, as data
     layout      offsets, holes, padding; comparison; bytes to values and back
     btf         the running kernel's own types, read from BTF bytes
+    autofs      the packet, its readers, the kernel's fixes, and who is left hanging
+    pipes       byte pipe and packet pipe as plain buffers
     provenance  live, recorded or model: carried by every result
     recordings  what a real kernel did, with kernel, command and date
     live        the only code that makes system calls (Linux)

@@ -1,0 +1,10 @@
+"""autofs: the packet that 32-bit and 64-bit machines disagree about, who reads it, and what each fix broke.
+
+header   what kernel and daemon agreed on, as C: records and ioctl numbers under any ABI
+packets  bytes of the pipe to packets and back
+"""
+
+from kernelnotes.autofs.header import IOCTLS, records
+from kernelnotes.autofs.packets import PACKETS, UNKNOWN, Packet, decode, decode_stream, encode, make
+
+__all__ = ["IOCTLS", "PACKETS", "UNKNOWN", "Packet", "decode", "decode_stream", "encode", "make", "records"]
