@@ -214,6 +214,71 @@ def hazards(
         print(f"{'':<8}{hazard.mend or 'no mend found'}")
 
 
+autofs = group(help="The packet of autofs: decode recorded ones, see who reads it and who hangs.")
+main.add_typer(autofs, name="autofs")
+
+
+@autofs.command()
+def decode(
+    file: Annotated[Path, typer.Argument(help="Raw bytes of one or more packets, or - for standard input.")],
+    abi: Annotated[str, typer.Option("--abi", help="What the kernel that wrote them, or the daemon, is compiled for.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the packets that lie one behind the other in a file.
+
+    Where there is none the record is called unknown, with the reason; what is cut short is bad input.
+    """
+    from kernelnotes.autofs import packets
+
+    try:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as opened:
+            data = opened.read(packets.MOST_BYTES + 1)
+    except OSError as e:
+        raise BadInput(f"{file}: {e.strerror}") from e
+    if not data:
+        raise BadInput(f"{file}: empty, expected at least one packet")
+    try:
+        found = packets.decode_stream(data, abi)
+    except BadInput as e:
+        raise BadInput(f"{file}: {e}") from e
+    if as_json:
+        print(json.dumps([packet.as_dict() for packet in found], indent=2))
+        return
+    for packet in found:
+        told = packet.as_dict()
+        print(f"{told.pop('type')}, protocol {told.pop('proto')}")
+        told["name"] = str(told.get("name", "")).rstrip("\0")  # an unknown record has all 256 bytes
+        print("".join(f"    {name:<8} {value!r}\n" for name, value in told.items()), end="")
+
+
+@autofs.command()
+def matrix(as_json: AsJson = False) -> None:
+    """Compute what each kernel did to each reader, 32/32, 64/64 and 32-on-64: ok, hang, garbage.
+
+    The table is of requests one after another, with the bytes written and wanted; --json has all, with their events.
+    """
+    from kernelnotes import autofs
+
+    rows = [
+        autofs.play(kernel, reader, mode, schedule)
+        for kernel in autofs.KERNELS.values()
+        for reader in autofs.READERS.values()
+        for mode in autofs.MODES.values()
+        for schedule in ("sequential", "burst")
+    ]
+    if as_json:
+        print(json.dumps([row.as_dict() for row in rows], indent=2))
+        return
+    for mode in autofs.MODES:
+        print(f"{mode:<16}" + "".join(f"{reader:<20}" for reader in autofs.READERS).rstrip())
+        for kernel in autofs.KERNELS:
+            cells = [r for r in rows if (r.kernel, r.mode, r.schedule) == (kernel, mode, "sequential")]
+            told = [f"{cell.verdict} ({cell.writes}/{cell.wants})" for cell in cells]
+            print(f"  {kernel:<14}" + "".join(f"{cell:<20}" for cell in told).rstrip())
+        print()
+    print("model: of each cell what first went wrong, and the bytes written and wanted")
+
+
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
 
 

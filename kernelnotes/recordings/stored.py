@@ -1,11 +1,11 @@
-"""What programs printed: texts as they stood on the terminal, and the census of the kernel's headers as a table."""
+"""What programs printed, as it stood on the terminal; the census of the kernel's headers; packets of autofs."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import Provenance
@@ -47,7 +47,53 @@ def census() -> tuple[pd.DataFrame, Provenance]:
     """
     import pandas as pd
 
-    packed = (resources.files("kernelnotes.recordings") / "uapi-hazards.json.gz").read_bytes()
-    stored = json.loads(gzip.decompress(packed))
-    origin = Provenance("recorded", stored["kernel"], stored["command"], stored["date"])
-    return pd.DataFrame(stored["rows"]), origin
+    stored = _stored("uapi-hazards")
+    return pd.DataFrame(stored["rows"]), _origin(stored)
+
+
+class RecordedPacket(NamedTuple):
+    """A packet of autofs as a daemon read it.
+
+    `abi` is that of the daemon, `data` the bytes; `truth` are the members that were found out in another way (fstat of
+    the mount, the asking process's own uid and pid; the name in hexadecimal), `note` how it came about.
+    """
+
+    id: str
+    abi: str
+    type: str
+    token: int
+    data: bytes
+    truth: dict[str, int | str]
+    note: str
+
+
+class Packets(NamedTuple):
+    """Packets from a live kernel, and `stream`: three x86-64 packets that lay in a pipe without O_DIRECT, in one read.
+
+    `stream_names` and `stream_tokens` are what the three were about.
+    """
+
+    packets: tuple[RecordedPacket, ...]
+    stream: bytes
+    stream_names: tuple[str, ...]
+    stream_tokens: tuple[int, ...]
+    provenance: Provenance
+
+
+def packets() -> Packets:
+    """The packets of autofs that come with the package."""
+    stored = _stored("autofs-packets")
+    found = tuple(RecordedPacket(**{**row, "data": bytes.fromhex(row["data"])}) for row in stored["packets"])
+    stream = stored["stream"]
+    told = (bytes.fromhex(stream["data"]), tuple(stream["names"]), tuple(stream["tokens"]))
+    return Packets(found, *told, _origin(stored))
+
+
+def _stored(name: str) -> dict[str, Any]:
+    packed = (resources.files("kernelnotes.recordings") / f"{name}.json.gz").read_bytes()
+    stored: dict[str, Any] = json.loads(gzip.decompress(packed))
+    return stored
+
+
+def _origin(stored: dict[str, Any]) -> Provenance:
+    return Provenance("recorded", stored["kernel"], stored["command"], stored["date"])
