@@ -221,7 +221,7 @@ main.add_typer(autofs, name="autofs")
 @autofs.command()
 def decode(
     file: Annotated[Path, typer.Argument(help="Raw bytes of one or more packets, or - for standard input.")],
-    abi: Annotated[str, typer.Option("--abi", help="What the kernel that wrote them, or the daemon, is compiled for.")],
+    abi: Annotated[str, typer.Option("--abi", help="Of the kernel that wrote them, or of who cut them.")],
     as_json: AsJson = False,
 ) -> None:
     """Show the packets that lie one behind the other in a file.

@@ -5,11 +5,11 @@
     encode(packet)                  the same bytes again
 
 A packet tells no size.  The daemon knows how long it is from the protocol that it asked for at the mount and from its
-own `sizeof`; so does `decode`, which takes the ABI that the *writer* was compiled for.  A decoded packet is one that
-the kernel can have written: a known type, in a protocol that has it, NUL behind the name.  Everything else of the right
-size is a record of type `unknown` that says why, with the members as a daemon would read them, and everything of
-another size is BadInput.  A daemon is less careful: it looks at the type alone, and the 5 that a slipped stream shows
-there is a valid one.
+own `sizeof`; so does `decode`, which takes the ABI of whoever cut the bytes: the kernel, or a daemon that read as many
+as it has in mind.  A decoded packet is one that the kernel can have written: a known type, in a protocol that has it,
+and zeros behind the name.  Everything else of the right size is a record of type `unknown` that says why, with the
+members as a daemon would read them, and everything of another size is BadInput.  A daemon is less careful: it looks at
+the type alone, and the 5 that a slipped stream shows there is a valid one.
 
 Source: fs/autofs/waitq.c, autofs_notify_daemon(); fs/autofs/expire.c, autofs_expire_run().
 """
@@ -106,7 +106,7 @@ def make(type: str, proto: int = 5, *, name: bytes, **fields: int) -> Packet:
 
 
 def decode(data: bytes, abi: str | Abi) -> Packet:
-    """The packet that a kernel compiled for the ABI wrote.
+    """The packet of exactly the size that it has on the ABI.
 
     Raises BadInput where the size is not that of the packet that the header names, or of any packet if it names none.
     """
