@@ -27,13 +27,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -41,6 +39,7 @@ from tqdm import tqdm
 from kernelnotes import recordings
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import trial
+from kernelnotes.live.signals import Signals
 from kernelnotes.provenance import Provenance
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, FAULT, FLUSH, GET_PAGES, MAP_PAGES, File, Recording
 
@@ -77,7 +76,7 @@ def record(
     """
     _check(command, memory, directory, cold)
     with (
-        _Signals() as signals,
+        Signals() as signals,
         tracefs() as root,
         _Instance(root, buffer_mb) as moves,
         _Instance(root, buffer_mb) as accesses,
@@ -124,7 +123,7 @@ def _run(
     cgroup: MemoryCgroup,
     accesses: _Instance,
     moves: _Instance,
-    signals: _Signals,
+    signals: Signals,
     progress: bool,
 ) -> None:
     def enter() -> None:  # in the child, between fork and exec
@@ -149,42 +148,6 @@ def _run(
     if child.returncode:
         why = f"; out of memory? The limit is {cgroup.pages} pages" if child.returncode == -signal.SIGKILL else ""
         raise CallFailed(0, f"record: {shlex.join(command)} failed with status {child.returncode}{why}")
-
-
-class _Signals:
-    # Ctrl-C and SIGTERM wait while something is created or removed; inside `with signals.allowed():` they raise.
-    def __init__(self) -> None:
-        self._allowed, self._pending, self._before = False, 0, dict[int, Any]()
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._arrived) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        if kind is None:
-            self._end_if_pending()
-
-    @contextlib.contextmanager
-    def allowed(self) -> Iterator[None]:
-        self._allowed = True
-        try:
-            self._end_if_pending()
-            yield
-        finally:
-            self._allowed = False
-
-    def _arrived(self, signum: int, frame: FrameType | None) -> None:
-        self._pending = signum
-        if self._allowed:
-            self._allowed = False  # once is enough: the second Ctrl-C must not stop the clean-up
-            self._end_if_pending()
-
-    def _end_if_pending(self) -> None:
-        if self._pending:
-            raise KeyboardInterrupt if self._pending == signal.SIGINT else SystemExit(128 + self._pending)
 
 
 def drop(paths: Iterable[str | os.PathLike[str]]) -> None:
