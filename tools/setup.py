@@ -10,6 +10,7 @@ and how to get it, and the set-up goes on where it can. Needs Python 3.11 and no
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +55,11 @@ def has_dejavu() -> bool:
     return any(True for f in folders for _ in Path(f).expanduser().rglob("DejaVuSans.ttf"))
 
 
+def has_automount() -> bool:
+    # Not in every PATH: only root is meant to run it.
+    return bool(shutil.which("automount")) or Path("/usr/sbin/automount").exists()
+
+
 # Debian's package: how to find out whether it is needed, and what for.
 SYSTEM = {
     "python3-venv": (has_venv, "makes .venv; nothing works without it"),
@@ -61,6 +68,7 @@ SYSTEM = {
     "gcc-multilib": (has_32bit_compiler, "compiles 32-bit programs in the tests"),
     "fonts-dejavu-core": (has_dejavu, "the letters of the pages in the tests"),
     "dwarves": (lambda: shutil.which("pahole"), "pahole, against which the kernel's own types are checked"),
+    "autofs": (has_automount, "automount, which the tests run against this kernel; it is not started otherwise"),
     "git": (lambda: shutil.which("git"), "tells the tests which files are part of the project"),
 }
 GOALS = {
@@ -85,10 +93,31 @@ def install_system(packages: list[str]) -> None:
     """As root on Debian: install; a failure is told and left to the checks that follow."""
     say(f"installing them with {' '.join(APT[:2])}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-q"], [*APT, "-q", *packages]):
-        if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
-            say(f"`{' '.join(command)}` failed")
-            return
+    commands = [["apt-get", "update", "-q"], [*APT, "-q", *packages]]
+    if "autofs" in packages:  # nor at the next start of the machine
+        commands += [["update-rc.d", "autofs", "disable"]]
+    with services_stay_down() if "autofs" in packages else contextlib.nullcontext():
+        for command in commands:
+            if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
+                say(f"`{' '.join(command)}` failed")
+                return
+
+
+@contextlib.contextmanager
+def services_stay_down() -> Iterator[None]:
+    """Debian starts the services that it installs, unless this program says no (invoke-rc.d(8)): the tests start
+    automount by themselves, with maps of their own.
+    """
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():  # the machine's own rules
+        yield
+        return
+    try:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 def how_to_install(packages: list[str]) -> str:
