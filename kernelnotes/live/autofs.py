@@ -1,0 +1,468 @@
+"""A small automounter: the kernel's autofs on one side, a Python function on the other.
+
+    def lookup(name):                       "src" -> the folder to show there; None: there is no such name
+        return {"src": "/usr/src", "scratch": TMPFS}.get(name)
+
+    with Automount("/mnt/auto", lookup, timeout=5) as served:
+        subprocess.run(["ls", "/mnt/auto/src"], process_group=0)
+    print(served.log)
+
+The daemon mounts autofs on a folder and hands the kernel the write end of a pipe.  From then on:
+
+    a process looks up /mnt/auto/src        it waits in the kernel, in state D
+    kernel -> pipe                          a packet: missing, name, token, and who asked
+    daemon                                  makes the folder, mounts something on it
+    daemon -> ioctl READY or FAIL (token)   the process goes on and finds the mount, or gets ENOENT
+    daemon -> ioctl EXPIRE_MULTI            "is anything idle?"; if so the kernel sends a packet, expire, and this call
+                                            waits until the packet is answered: hence a thread of its own
+    daemon -> ioctl CATATONIC               no more requests: whoever waits, now or later, gets ENOENT
+
+An indirect mount makes folders below itself, one for each name that somebody asks for.  A direct mount is the folder
+itself: the daemon mounts over it, and the name in its packets is of no use (a number; here it is the path).
+
+Things that surprise:
+
+    Who belongs to the daemon's process group never triggers anything, and sees only what is there already: otherwise
+    the daemon would wait for itself.  A program started from a notebook or a script is in that group, unless it is
+    given one of its own (`process_group=0` as above, or setsid(1)).
+    Only files that are open for reading keep the pipe alive.  A child that inherits the read end (os.fork) keeps
+    requesters waiting for a daemon that died; what `subprocess` starts does not inherit it.
+    A name of 254 or 255 bytes gets ENOENT and never reaches the daemon: the kernel needs room for a slash.
+    A daemon that is killed leaves its mount, and who waited for it waits on, until the next daemon takes over (start
+    one on the same folder), or the next lookup finds the pipe broken.  `umount -R FOLDER` removes such a mount.
+
+Left out: maps other than a function, several mounts for one name, offset mounts, waiting for a slow file system while
+others are served (requests are answered one after the other), shared subtrees, and a 32-bit Python on a 64-bit kernel.
+
+Source: fs/autofs/root.c, waitq.c, expire.c, inode.c, dev-ioctl.c; Documentation/filesystems/autofs.rst and
+autofs-mount-control.rst.  The last two are imprecise where they say that only OPENMOUNT helps after a crash, and that
+a matching uid may make folders in a catatonic mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from kernelnotes import autofs
+from kernelnotes.abi import find
+from kernelnotes.autofs.header import placed
+from kernelnotes.autofs.log import Event, Log
+from kernelnotes.errors import BadInput, CallFailed, Unavailable
+from kernelnotes.live import machine, mounts, pipes
+from kernelnotes.live.btf import ABIS
+from kernelnotes.live.signals import Signals
+from kernelnotes.provenance import Provenance
+
+TMPFS = "tmpfs"  # what a lookup returns for an empty file system of its own
+DEVICE = "/dev/autofs"
+LONGEST_NAME = 253  # bytes
+MOST_MAP_BYTES = 1 << 20
+
+Lookup = Callable[[str], str | os.PathLike[str] | None]
+
+
+def unfix(fd: int) -> None:
+    """Clear O_DIRECT on the pipe of a live mount: the running kernel then writes as it did before May 2012.
+
+    `fd` is the write end that the mount was made with, `Automount.pipe`; of another daemon's, `pipes.borrow` gets it.
+    A reader that takes the packet for 4 bytes shorter than it is loses step at the second one.  `pipes.set_packet(fd,
+    True)` mends it.  Raises BadInput for anything but the write end of a pipe.
+    Source: fs/autofs/autofs_i.h, autofs_set_packet_pipe_flags().
+    """
+    pipes.set_packet(fd, False)
+
+
+def read_map(path: str | os.PathLike[str]) -> dict[str, str]:
+    """A map file: {name: source}.
+
+    Each line is a name, blanks, and the source: an absolute path, or `tmpfs`.  What begins with # is a comment, and
+    empty lines are allowed.  A name has no blank and no slash, the source is the rest of the line.
+
+    Raises BadInput, naming file and line, for everything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = os.fsdecode(file.read(MOST_MAP_BYTES + 1))
+    except OSError as e:
+        raise BadInput(f"{os.fspath(path)}: {e.strerror}") from e
+    if len(text) > MOST_MAP_BYTES:
+        raise BadInput(f"{os.fspath(path)}: longer than {MOST_MAP_BYTES >> 20} MiB, is it a map file?")
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            name, source = _map_line(line, f"{os.fspath(path)}:{number}")
+            if name in found:
+                raise BadInput(f"{os.fspath(path)}:{number}: {name!r} stands here a second time")
+            found[name] = source
+    return found
+
+
+def _map_line(line: str, where: str) -> tuple[str, str]:
+    name, *rest = line.split(None, 1)
+    source = rest[0].strip() if rest else ""
+    if "/" in name or "\0" in line or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
+        raise BadInput(f"{where}: {name!r} is no name of at most {LONGEST_NAME} bytes without slash")
+    if source != TMPFS and not source.startswith("/"):
+        raise BadInput(f"{where}: {name!r} has the source {source!r}, expected an absolute path or {TMPFS}")
+    return name, source
+
+
+class Automount:
+    """An automounter on the folder `path`, for as long as the `with` block lasts.
+
+    `lookup(name)` says what to mount: the absolute path of a folder (a bind mount of it), `TMPFS`, or None for ENOENT.
+    For a direct mount the name is `path`.  An exception in it is ENOENT too, and stands in the log.  It is called in a
+    thread of its own, one request at a time; the block ends no sooner than a call that is under way.
+
+    What nobody has used for `timeout` seconds (whole ones, 0: never) is unmounted.  Events are in `log`, or come as
+    they happen from `follow()`.  `pipe` is the write end of the pipe, for `unfix`.
+
+    If an autofs is mounted on `path` already, and the daemon that it belonged to is dead, the new one takes it over.
+    In the end everything is unmounted, on an exception, Ctrl-C and SIGTERM too (which raise KeyboardInterrupt and
+    SystemExit in the block, if it runs in the main thread); what is still in use is detached.
+
+    Raises BadInput for a `path` that is no folder or is served already, Unavailable where this machine cannot do it,
+    and CallFailed where the kernel refuses.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], lookup: Lookup, timeout: int = 60, *, direct: bool = False
+    ) -> None:
+        if not isinstance(timeout, int) or isinstance(timeout, bool) or not 0 <= timeout < 1 << 31:
+            raise BadInput(f"autofs: timeout is {timeout!r}, expected a whole number of seconds")
+        if not os.path.isdir(path):
+            raise BadInput(f"autofs: {os.fspath(path)} is no folder")
+        self.path = os.path.realpath(path)
+        self.pipe = -1
+        self._lookup, self._timeout, self._direct = lookup, timeout, direct
+        self._kind = "direct" if direct else "indirect"
+        self._abi = _abi_of_the_kernel()
+        self._events: list[Event] = []
+        self._news = threading.Condition()
+        self._closed = False
+        self._bug: BaseException | None = None  # what ended one of the threads
+
+    # ------------------------------------------------------------------------------------ beginning and end
+
+    def __enter__(self) -> Automount:
+        """Mount, or take over, and begin to serve."""
+        self._undo, self._began = contextlib.ExitStack(), time.monotonic()
+        try:
+            signals = self._undo.enter_context(Signals())
+            self._open()
+            self._undo.enter_context(signals.allowed())
+        except BaseException:
+            self._undo.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Unmount everything."""
+        self._undo.__exit__(kind, error, trace)
+        if not error:
+            self._raise_if_broken()
+
+    def _open(self) -> None:
+        # Each step is followed by what undoes it; they are undone in reverse order.
+        self._undo.callback(self._close)
+        read, self.pipe = os.pipe2(os.O_CLOEXEC)  # plain: the kernel itself makes it a packet pipe
+        wake, self._wake = os.pipe2(os.O_CLOEXEC)
+        for fd in (read, self.pipe, wake, self._wake):
+            self._undo.callback(os.close, fd)
+        self._root = self._attach()
+        self._undo.callback(self._unmount_all)
+        seconds = struct.pack("@L", self._timeout)
+        fcntl.ioctl(self._root, self._number("AUTOFS_IOC_SETTIMEOUT"), seconds)
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guard, args=work, name=f"autofs {work[0].__name__} {self.path}", daemon=True)
+            for work in ((self._serve, read, wake), (self._expire,))
+        ]
+        self._undo.callback(self._stop)
+        for thread in self._threads:
+            thread.start()
+
+    def _attach(self) -> int:
+        # A file descriptor of the root, for the ioctls.
+        before = _autofs_on(self.path)
+        if before:
+            return self._take_over(before)
+        options = f"fd={self.pipe},pgrp={os.getpgrp()},minproto=5,maxproto=5,{self._kind}"
+        try:
+            mounts.mount("kernelnotes", self.path, "autofs", options=options)
+        except CallFailed as e:
+            if e.errno in (errno.EPERM, errno.ENODEV):
+                machine.require("autofs")
+            raise
+        self._note("serve", self._kind, name=self.path)
+        try:
+            # We are of the daemon's group: opening the root of a direct mount triggers nothing.
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
+            mounts.unmount(self.path)
+            raise
+
+    def _take_over(self, before: mounts.Mounted) -> int:
+        # Its root may be covered, by what was mounted last: only /dev/autofs can open it then.
+        if self._kind not in before.options:
+            raise BadInput(f"autofs: what is mounted on {self.path} is not an autofs of the {self._kind} kind")
+        if pid := next(_holders(before.options.get("pipe_ino", "-1")), 0):
+            raise BadInput(f"autofs: {self.path} is served already, by process {pid}")
+        with _device() as device:
+            root = self._device_call(device, "OPENMOUNT", -1, {"openmount": {"devid": before.device}}, self.path)
+            try:
+                # Releases who waits for the dead daemon; the kernel takes a new pipe only after it.
+                self._device_call(device, "CATATONIC", root)
+                self._device_call(device, "SETPIPEFD", root, {"setpipefd": {"pipefd": self.pipe}})
+            except BaseException:
+                os.close(root)
+                raise
+        os.set_inheritable(root, False)
+        self._note("reconnect", f"{len(mounts.below(mounts.mount_id(root)))} mounts found", name=self.path)
+        return root
+
+    def _device_call(
+        self, device: int, call: str, root: int, argument: dict[str, Any] | None = None, path: str = ""
+    ) -> int:
+        # Unlike the packet, the argument of these says which version it is and how long; `ioctlfd` comes back in it.
+        layout = placed("struct autofs_dev_ioctl", find(self._abi))
+        tail = os.fsencode(path) + b"\0" if path else b""
+        head = {"ver_major": 1, "ver_minor": 0, "size": layout.size + len(tail), "ioctlfd": root, "path": []}
+        data = bytearray(layout.pack(head | (argument or {"expire": {"how": 0}})) + tail)
+        try:
+            fcntl.ioctl(device, self._number(f"AUTOFS_DEV_IOCTL_{call}"), data, True)
+        except OSError as e:
+            raise CallFailed(e.errno, f"{DEVICE} {call} of {self.path}: {e.strerror}") from e
+        opened: int = layout.unpack(bytes(data[: layout.size]))["ioctlfd"]
+        return opened
+
+    def _stop(self) -> None:
+        # Releases requesters, and the expiring thread, whatever the serving one is busy with.
+        self._ending.set()
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
+        self._note("catatonic", name=self.path)
+        os.write(self._wake, b"!")
+        for thread in self._threads:
+            if thread.ident is not None:  # it was started
+                thread.join()
+
+    def _unmount_all(self) -> None:
+        hanging = mounts.below(mounts.mount_id(self._root))
+        os.close(self._root)
+        for point in hanging:
+            self._let_go(point, "unmount")
+        self._let_go(self.path, "end")
+
+    def _let_go(self, point: str, what: str) -> None:
+        try:
+            detached = mounts.unmount(point)
+        except CallFailed as e:
+            if e.errno not in (errno.EINVAL, errno.ENOENT):  # somebody else was quicker
+                raise
+            return
+        name = os.path.relpath(point, self.path) if point != self.path else point
+        self._note(what, "it is in use: detached" if detached else "", name=name)
+
+    def _close(self) -> None:
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    # ------------------------------------------------------------------------------------ the log
+
+    @property
+    def log(self) -> Log:
+        """What happened so far."""
+        kernel = os.uname()
+        origin = Provenance(
+            "live", f"{kernel.sysname} {kernel.release}", f"Automount({self.path!r})", f"{date.today()}"
+        )
+        with self._news:
+            return Log(tuple(self._events), origin)
+
+    def follow(self) -> Iterator[Event]:
+        """Every event from the first on, as they happen, until the automounter ends.
+
+        Raises CallFailed if the daemon breaks down.
+        """
+        told = 0
+        while True:
+            with self._news:
+                while told == len(self._events) and not self._closed and not self._bug:
+                    self._news.wait()
+                fresh = self._events[told:]
+            yield from fresh
+            told += len(fresh)
+            if not fresh:
+                break
+        self._raise_if_broken()
+
+    def _raise_if_broken(self) -> None:
+        if self._bug:
+            raise CallFailed(0, f"autofs: the daemon of {self.path} broke down: {self._bug!r}") from self._bug
+
+    def _note(self, what: str, detail: str = "", name: str = "", **who: int) -> None:
+        with self._news:
+            at = time.monotonic() - self._began
+            self._events.append(Event(at=at, what=what, name=name, detail=detail, **who))
+            self._news.notify_all()
+
+    # ------------------------------------------------------------------------------------ the two threads
+
+    def _guard(self, work: Callable[..., None], *arguments: int) -> None:
+        try:
+            work(*arguments)
+        except BaseException as e:
+            self._bug = e
+            with contextlib.suppress(OSError):  # nobody shall wait for a thread that is gone
+                fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
+            with self._news:
+                self._news.notify_all()
+
+    def _serve(self, read: int, wake: int) -> None:
+        waiting = select.poll()
+        waiting.register(read, select.POLLIN)
+        waiting.register(wake, select.POLLIN)
+        while True:
+            ready = dict(waiting.poll())
+            if wake in ready:
+                return
+            self._answer(os.read(read, select.PIPE_BUF))
+
+    def _answer(self, data: bytes) -> None:
+        try:
+            packet = autofs.decode(data, self._abi)
+        except BadInput as e:
+            self._note("refused", str(e))
+            return
+        name = self.path if self._direct else os.fsdecode(bytes(packet.fields.get("name", b"")))
+        if packet.type == f"missing_{self._kind}":
+            self._missing(name, packet.fields)
+        elif packet.type == f"expire_{self._kind}":
+            self._idle(name, packet.fields["token"])
+        else:
+            self._note("refused", packet.problem or f"a packet {packet.type}", name=name)
+
+    def _missing(self, name: str, fields: Any) -> None:
+        token = fields["token"]
+        self._note("missing", name=name, token=token, **{key: fields[key] for key in ("uid", "gid", "pid")})
+        try:
+            source = self._lookup(name)
+            problem = "" if source is not None else "no such name"
+            if source is not None:
+                self._mount(os.fspath(source), name)
+        except Exception as e:  # whatever goes wrong in there, somebody waits for an answer
+            problem = f"{type(e).__name__}: {e}"
+        else:
+            if not problem:
+                self._note("mount", os.fspath(source or ""), name=name)
+        self._reply("fail" if problem else "ready", name, token, problem)
+
+    def _mount(self, source: str, name: str) -> None:
+        target = self._target(name)
+        if source != TMPFS and not os.path.isabs(source):
+            raise BadInput(f"the source of {name!r} is {source!r}, expected an absolute path or {TMPFS}")
+        if not self._direct:
+            os.makedirs(target, exist_ok=True)  # a daemon that died may have left it
+        try:
+            if source == TMPFS:
+                mounts.mount("tmpfs", target, "tmpfs", options="mode=755")
+            else:
+                mounts.mount(source, target, flags=mounts.MS_BIND)
+        except CallFailed:
+            self._remove(target)
+            raise
+
+    def _idle(self, name: str, token: Any) -> None:
+        self._note("expire", name=name, token=token)
+        target = self._target(name)
+        try:
+            mounts.unmount_idle(target)
+            self._note("unmount", name=name)
+        except CallFailed as e:
+            if e.errno != errno.EINVAL:  # it is mounted, and was taken into use this moment
+                self._reply("fail", name, token, str(e.strerror))
+                return
+        self._remove(target)
+        self._reply("ready", name, token)
+
+    def _remove(self, target: str) -> None:
+        if not self._direct:
+            with contextlib.suppress(OSError):
+                os.rmdir(target)
+
+    def _target(self, name: str) -> str:
+        return self.path if self._direct else os.path.join(self.path, name)
+
+    def _reply(self, what: str, name: str, token: Any, detail: str = "") -> None:
+        # Noted first: who waits may go on, and look at the log, before the call has returned.
+        self._note(what, detail, name=name, token=token)
+        try:
+            fcntl.ioctl(self._root, self._number(f"AUTOFS_IOC_{what.upper()}"), token)
+        except OSError as e:
+            self._note("refused", f"{what}: {e.strerror}", name=name, token=token)
+
+    def _expire(self) -> None:
+        if not self._timeout:
+            return
+        while not self._ending.wait(max(0.25, self._timeout / 4)):
+            # Each call finds one mount, except that a direct mount with nothing on it is offered again and again.
+            while not self._ending.is_set() and mounts.below(mounts.mount_id(self._root)) and self._expire_one():
+                pass
+
+    def _expire_one(self) -> bool:
+        # True if something was idle and is unmounted now.
+        how = struct.pack("@i", 0)
+        try:
+            fcntl.ioctl(self._root, self._number("AUTOFS_IOC_EXPIRE_MULTI"), how)
+        except OSError:  # EAGAIN: nothing is idle; ENOENT: the daemon could not unmount it; EBADF, in the end
+            return False
+        return True
+
+    def _number(self, ioctl: str) -> int:
+        return autofs.IOCTLS[ioctl].number(self._abi)
+
+
+def _abi_of_the_kernel() -> str:
+    machine_name = os.uname().machine
+    if machine_name not in ABIS or struct.calcsize("P") * 8 != (64 if "64" in machine_name else 32):
+        raise Unavailable(f"autofs: a {struct.calcsize('P') * 8}-bit Python on {machine_name} is not known here")
+    return ABIS[machine_name]
+
+
+def _autofs_on(path: str) -> mounts.Mounted | None:
+    # The one mounted last; something else may cover it.
+    return next((m for m in reversed(mounts.mounted()) if m.point == path and m.fstype == "autofs"), None)
+
+
+def _holders(pipe: str) -> Iterator[int]:
+    # The processes that hold an end of this pipe, ourselves included.
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == f"pipe:[{pipe}]":
+                yield int(link.parts[2])
+
+
+@contextlib.contextmanager
+def _device() -> Iterator[int]:
+    try:
+        device = os.open(DEVICE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise Unavailable(f"autofs: {DEVICE}: {e.strerror}. Remedy: mknod {DEVICE} c 10 235, as root") from e
+    try:
+        yield device
+    finally:
+        os.close(device)

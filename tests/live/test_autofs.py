@@ -1,0 +1,606 @@
+"""The automounter, and others, over the running kernel's autofs; requests are those of other programs."""
+
+import errno
+import fcntl
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kernelnotes import autofs
+from kernelnotes.errors import BadInput, CallFailed
+from kernelnotes.live import mounts, pipes
+from kernelnotes.live.autofs import TMPFS, Automount, read_map, unfix
+from live.isolated import isolated
+
+
+@pytest.fixture
+def folder():
+    """What autofs is mounted on; beside it `source`, with a file `hello`.  Everybody may go there."""
+    with tempfile.TemporaryDirectory(prefix="kernelnotes-autofs-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "auto").mkdir()
+        (place / "source").mkdir()
+        (place / "source/hello").write_text("hi")
+        yield place / "auto"
+        assert name not in Path("/proc/self/mountinfo").read_text()
+
+
+def start(*command, **options):
+    """A requester, in a process group of its own: of the daemon's group it would trigger nothing."""
+    return subprocess.Popen(
+        command, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def ended(process, seconds=10):
+    """What a requester printed, once it has ended; killed if it does not."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ls(*paths, **options):
+    """The names that ls prints, or its complaint."""
+    return " ".join(ended(start("ls", *map(os.fspath, paths), **options)).split())
+
+
+def until(condition, seconds=10):
+    """What the condition comes to once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+    return found
+
+
+def state(process):
+    """The letter of /proc/pid/stat, and the function of the kernel that it waits in."""
+    of = Path("/proc", str(process.pid))
+    return of.joinpath("stat").read_text().rpartition(") ")[2][0], of.joinpath("wchan").read_text()
+
+
+def waits_in_autofs(process):
+    return state(process) == ("D", "autofs_wait")
+
+
+def steps(log, *kinds):
+    return [(event.what, event.name) for event in log.events if not kinds or event.what in kinds]
+
+
+def mounted_below(path):
+    return [m.point for m in mounts.mounted() if m.point.startswith(os.fspath(path))]
+
+
+# ----------------------------------------------------------------------------------------- requests and answers
+
+
+@isolated
+def test_a_name_is_mounted_when_somebody_asks_and_unknown_ones_do_not_exist(folder):
+    names = {"source": folder.parent / "source", "empty": TMPFS}
+    with Automount(folder, names.get) as served:
+        assert ls(folder) == ""
+        assert ls(folder / "source") == "hello"
+        assert ls(folder / "empty") == ""
+        assert "No such file" in ended(start("stat", f"{folder}/other"))  # one call; ls makes two
+        assert ls(folder / "source/hello") == f"{folder}/source/hello"  # mounted already: no second request
+        assert ls(folder) == "empty source"
+        assert [m.fstype for m in mounts.mounted() if m.point == f"{folder}/empty"] == ["tmpfs"]
+    log = served.log
+    assert steps(log, "missing", "mount", "ready", "fail") == [
+        *((what, name) for name in ("source", "empty") for what in ("missing", "mount", "ready")),
+        *((what, "other") for what in ("missing", "fail")),
+    ]
+    assert [e.what for e in log.events][-4:] == ["catatonic", "unmount", "unmount", "end"]
+    assert log.provenance.kind == "live"
+    assert log.provenance.kernel == " ".join(os.uname()[i] for i in (0, 2))
+
+
+@isolated
+def test_the_log_names_who_asked(folder):
+    with Automount(folder, lambda name: TMPFS) as served:
+        asker = start("ls", f"{folder}/name", user=1000, group=1001, extra_groups=[])
+        ended(asker)
+    [asked] = [event for event in served.log.events if event.what == "missing"]
+    assert (asked.pid, asked.uid, asked.gid) == (asker.pid, 1000, 1001)
+    assert f"pid {asker.pid}, uid 1000, gid 1001" in str(asked)
+    assert list(served.log.to_frame()["receiver"])[:3] == ["kernel", "daemon", "kernel"]
+
+
+@isolated
+def test_names_are_bytes_of_which_253_reach_the_daemon(folder):
+    given = [b"\xc3\xa9\xff\n", b"b" * 253, b"b" * 254, b"b" * 255]
+    with Automount(folder, lambda name: TMPFS) as served:
+        for name in given:
+            ls(folder / os.fsdecode(name))
+    asked = [os.fsencode(name) for what, name in steps(served.log) if what == "missing"]
+    assert asked == given[:2]
+    assert all(str(event).isprintable() for event in served.log.events)
+
+
+@isolated
+def test_an_error_in_the_lookup_or_the_mount_is_enoent_for_the_requester_and_stands_in_the_log(folder):
+    def lookup(name):
+        if name == "raises":
+            raise RuntimeError("the moon is down")
+        return {"relative": "src", "gone": "/no/such/folder", "good": TMPFS}[name]
+
+    with Automount(folder, lookup) as served:
+        for name in ("raises", "unknown", "relative", "gone"):
+            assert "No such file" in ls(folder / name)
+        assert ls(folder) == ""
+        assert ls(folder / "good") == ""
+    why = {event.name: event.detail for event in served.log.events if event.what == "fail"}
+    assert why["raises"] == "RuntimeError: the moon is down"
+    assert why["unknown"] == "KeyError: 'unknown'"
+    assert "'src', expected an absolute path or tmpfs" in why["relative"]
+    assert "No such file or directory" in why["gone"]
+    assert "good" not in why
+
+
+@isolated
+def test_what_nobody_uses_is_unmounted_and_mounted_again_when_asked_for(folder):
+    with Automount(folder, lambda name: TMPFS, timeout=1) as served:
+        user = start("sleep", "60", cwd=ended(start("ls", "-d", f"{folder}/busy/.")).strip())
+        ls(folder / "idle")
+        until(lambda: ("ready", "idle") in steps(served.log)[7:])
+        assert mounted_below(folder) == [str(folder), f"{folder}/busy"]
+        assert ls(folder) == "busy"
+        ls(folder / "idle")
+        user.kill()
+        ended(user)
+        until(lambda: mounted_below(folder) == [str(folder)])
+    of_idle = [what for what, name in steps(served.log) if name == "idle"]
+    once = ["missing", "mount", "ready", "expire", "unmount", "ready"]
+    assert of_idle == once + once
+    assert [what for what, name in steps(served.log) if name == "busy"] == once
+
+
+@isolated
+def test_timeout_0_never_expires(folder):
+    with Automount(folder, lambda name: TMPFS, timeout=0) as served:
+        ls(folder / "name")
+        time.sleep(1.5)
+        assert f"{folder}/name" in mounted_below(folder)
+    assert not steps(served.log, "expire")
+
+
+@isolated
+def test_a_direct_mount_is_the_folder_itself(folder):
+    source = folder.parent / "source"
+    asked = []
+    with Automount(folder, lambda name: asked.append(name) or source, timeout=1, direct=True) as served:
+        assert ls(folder) == "hello"
+        until(lambda: mounted_below(folder) == [str(folder)])
+        assert ls(folder) == "hello"
+    assert asked == [str(folder)] * 2
+    kinds = ["missing", "mount", "ready"]
+    assert [what for what, _ in steps(served.log)] == [
+        "serve", *kinds, "expire", "unmount", "ready", *kinds, "catatonic", "unmount", "end"
+    ]  # fmt: skip
+
+
+@isolated
+def test_two_automounters_serve_side_by_side(folder):
+    (folder.parent / "direct").mkdir()
+    source = folder.parent / "source"
+    with (
+        Automount(folder, {"a": source}.get) as one,
+        Automount(folder.parent / "direct", lambda name: source, direct=True) as two,
+    ):
+        both = [start("ls", f"{folder}/a"), start("ls", f"{folder.parent}/direct")]
+        assert [ended(process).strip() for process in both] == ["hello", "hello"]
+    assert steps(one.log, "mount") == [("mount", "a")]
+    assert steps(two.log, "mount") == [("mount", f"{folder.parent}/direct")]
+
+
+# ----------------------------------------------------------------------------------------- the end
+
+
+@isolated
+def test_an_exception_in_the_block_unmounts_everything_also_what_is_in_use(folder):
+    with pytest.raises(ZeroDivisionError), Automount(folder, lambda name: TMPFS) as served:  # noqa: PT012
+        ls(folder / "idle")
+        user = start("sleep", "60", cwd=ended(start("ls", "-d", f"{folder}/busy/.")).strip())
+        _ = 1 / 0
+    assert mounted_below(folder) == []
+    assert {e.name: e.detail for e in served.log.events if e.what == "unmount"} == {
+        "idle": "",
+        "busy": "it is in use: detached",
+    }
+    user.kill()
+    ended(user)
+
+
+DAEMON = """
+import sys, time
+from kernelnotes.live.autofs import TMPFS, Automount
+
+def lookup(name):
+    print("asked", flush=True)
+    time.sleep({"slow": 1, "stuck": 300}.get(name, 0))
+    return TMPFS
+
+with Automount(sys.argv[1], lookup, timeout=300, direct="direct" in sys.argv) as served:
+    print("serving", flush=True)
+    time.sleep(300)
+"""
+
+
+@contextmanager
+def daemon(folder, *arguments):
+    """An automounter in a process of its own."""
+    command = [sys.executable, "-c", DAEMON, os.fspath(folder), *arguments]
+    with subprocess.Popen(command, process_group=0, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"serving\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@isolated
+def test_a_signal_ends_it_cleanly_with_a_request_pending(folder, signum):
+    with daemon(folder) as process:
+        ls(folder / "idle")
+        pending = start("ls", f"{folder}/slow")
+        assert [process.stdout.readline() for _ in range(2)] == [b"asked\n"] * 2
+        process.send_signal(signum)
+        process.send_signal(signum)
+        assert "No such file" in ended(pending)
+        assert process.wait(10) == (128 + signum if signum == signal.SIGTERM else -signum)
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_a_signal_during_the_set_up_leaves_nothing(folder):
+    chance = random.Random(2012)
+    for _ in range(6):
+        command = [sys.executable, "-c", DAEMON, os.fspath(folder)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(0.1 + 0.2 * chance.random())  # from the imports to the first packet
+            process.terminate()
+            assert process.wait(10) in (128 + signal.SIGTERM, -signal.SIGTERM)
+        assert mounted_below(folder) == []
+
+
+@isolated
+def test_the_next_daemon_takes_over_from_one_that_was_killed_and_nobody_stays_stuck(folder):
+    with daemon(folder) as first:
+        ls(folder / "idle")
+        pending = [start("stat", f"{folder}/stuck") for _ in range(3)]
+        until(lambda: all(map(waits_in_autofs, pending)))
+        first.kill()
+        first.wait()
+        time.sleep(0.1)
+        assert all(map(waits_in_autofs, pending))  # nobody is there to answer
+        with Automount(folder, lambda name: TMPFS, timeout=1) as second:
+            assert [("No such file" in ended(process)) for process in pending] == [True] * 3
+            assert ls(folder / "stuck") == ""
+            assert pipes.is_packet(second.pipe)
+            until(lambda: mounted_below(folder) == [str(folder)])  # what the first one had mounted expires too
+    assert steps(second.log)[0] == ("reconnect", str(folder))
+    assert second.log.events[0].detail == "1 mounts found"
+    assert {name for what, name in steps(second.log, "unmount")} == {"idle", "stuck"}
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_a_direct_mount_that_is_covered_is_taken_over_too(folder):
+    with daemon(folder, "direct") as first:
+        assert ls(folder) == ""
+        first.kill()
+        first.wait()
+        with Automount(folder, lambda name: folder.parent / "source", timeout=1, direct=True):
+            until(lambda: mounted_below(folder) == [str(folder)])
+            assert ls(folder) == "hello"
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_a_folder_that_is_served_is_refused_and_goes_on_being_served(folder):
+    with Automount(folder, lambda name: TMPFS):
+        with pytest.raises(BadInput, match=f"is served already, by process {os.getpid()}"), Automount(folder, len):
+            pass
+        with pytest.raises(BadInput, match="not an autofs of the direct kind"), Automount(folder, len, direct=True):
+            pass
+        assert ls(folder / "name") == ""
+
+
+@isolated
+def test_after_a_killed_daemon_requesters_end_when_killed_and_the_mount_can_be_removed(folder):
+    with daemon(folder) as first:
+        pending = start("ls", f"{folder}/stuck")
+        until(lambda: waits_in_autofs(pending))
+        first.kill()
+    pending.kill()
+    assert ended(pending) == ""
+    subprocess.run(["umount", "-R", folder], check=True)
+
+
+@isolated
+def test_a_daemon_that_breaks_down_keeps_nobody_waiting_and_says_so(folder):
+    served = Automount(folder, lambda name: TMPFS)
+    served._missing = None  # a bug
+    with pytest.raises(CallFailed, match="broke down: TypeError"), served:  # noqa: PT012
+        assert "No such file" in ls(folder / "name")
+        with pytest.raises(CallFailed, match="broke down"):
+            list(served.follow())
+    assert mounted_below(folder) == []
+
+
+# ----------------------------------------------------------------------------------------- load
+
+MANY = """
+import json, os, sys, time
+folder, processes, names = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+gate, go = os.pipe()
+results, told = os.pipe()
+for number in range(processes):
+    if not os.fork():
+        os.close(go)
+        os.read(gate, 1)  # all at once, when the gate is closed
+        begin = time.monotonic()
+        try:
+            found = os.listdir(f"{folder}/{number % names}") == ["hello"]
+        except OSError as e:
+            found = e.errno
+        os.write(told, json.dumps([number % names, found, time.monotonic() - begin]).encode() + b"\\n")
+        os._exit(0)
+os.close(gate), os.close(told), os.close(go)
+print(json.dumps([json.loads(line) for line in open(results)]))
+"""
+
+
+@isolated
+def test_200_lookups_of_50_names_at_once_are_all_answered(folder):
+    source = folder.parent / "source"
+    with Automount(folder, lambda name: source if int(name) % 10 else None, timeout=1) as served:
+        answers = json.loads(ended(start(sys.executable, "-c", MANY, os.fspath(folder), "200", "50"), 30))
+        until(lambda: mounted_below(folder) == [str(folder)])
+    assert len(answers) == 200
+    assert all(found == (True if number % 10 else errno.ENOENT) for number, found, _ in answers)
+    of = {what: [n for w, n in steps(served.log) if w == what] for what in ("missing", "mount", "unmount", "refused")}
+    assert len(set(of["missing"])) == 50
+    assert sorted(of["mount"]) == sorted(of["unmount"]) == sorted(str(n) for n in range(50) if n % 10)
+    assert not of["refused"]
+    slowest = max(seconds for *_, seconds in answers)
+    assert slowest < 20
+    print(f"200 lookups of 50 names: {len(of['missing'])} packets, the slowest was answered after {slowest:.3f} s")
+
+
+# ----------------------------------------------------------------------------------------- 32 bits, and the un-fix
+
+
+@pytest.fixture(scope="session")
+def strict_reader(tmp_path_factory):
+    """The program strict_reader.c, for i386."""
+    made = tmp_path_factory.mktemp("reader") / "strict_reader"
+    include = "-I/usr/include/x86_64-linux-gnu"  # where a cross compiler has removed /usr/include/asm
+    source = Path(__file__).with_name("strict_reader.c")
+    subprocess.run(["gcc", "-m32", include, "-Wall", "-Werror", source, "-o", made], check=True)
+    return made
+
+
+def queued(fd):
+    """Bytes that wait in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+
+
+@contextmanager
+def bare_autofs(folder):
+    """An autofs mount whose daemon is to be: (read end, write end, root)."""
+    read, write = os.pipe()
+    mounts.mount(
+        "test", str(folder), "autofs", options=f"fd={write},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect"
+    )
+    root = os.open(folder, os.O_RDONLY)
+    try:
+        yield read, write, root
+    finally:
+        for fd in (root, read, write):
+            os.close(fd)
+        subprocess.run(["umount", "-R", "-l", folder], check=True)
+
+
+def two_requests(folder, strict_reader, fixed):
+    """What the reader prints of two requests that wait for it, and the requesters."""
+    with bare_autofs(folder) as (read, write, root):
+        assert pipes.is_packet(write)  # the kernel's doing
+        if not fixed:
+            unfix(write)
+        assert pipes.is_packet(write) == fixed
+        asking = []
+        for number, name in enumerate(("first", "second"), 1):
+            asking.append(start("ls", f"{folder}/{name}"))
+            until(lambda number=number: queued(read) == 304 * number)
+        os.set_blocking(read, False)
+        reader = subprocess.Popen(
+            [strict_reader, folder, str(root)], stdin=read, stdout=subprocess.PIPE, text=True, pass_fds=[root]
+        )
+        printed = ended(reader)
+        until(lambda: asking[0].poll() is not None)
+        stuck = asking[1].poll() is None and waits_in_autofs(asking[1])
+        for process in asking:
+            process.kill()
+            ended(process)
+    return printed.splitlines(), stuck
+
+
+@pytest.mark.needs("32-bit programs")
+@isolated
+def test_without_the_flag_a_32_bit_reader_loses_step_at_the_second_packet_on_this_kernel(folder, strict_reader):
+    printed, stuck = two_requests(folder, strict_reader, fixed=False)
+    token = int(re.search(r"token (\d+)", printed[0])[1])
+    assert printed == [
+        f"read 300 proto 5 type 3 token {token} ready 0",
+        f"read 300 proto 0 type 5 token 3 ready {errno.EINVAL}",  # each member is what the one before it was
+        "short 8 of 300",
+    ]
+    assert stuck
+
+
+@pytest.mark.needs("32-bit programs")
+@isolated
+def test_with_the_flag_the_same_reader_serves_both(folder, strict_reader):
+    printed, stuck = two_requests(folder, strict_reader, fixed=True)
+    token = int(re.search(r"token (\d+)", printed[0])[1])
+    assert printed == [
+        *(f"read 300 proto 5 type 3 token {t} ready 0" for t in (token, token + 1)),
+        "short -1 of 300",
+    ]
+    assert not stuck
+
+
+@isolated
+def test_the_flag_of_another_process_is_cleared_through_a_borrowed_descriptor(folder):
+    with Automount(folder, lambda name: TMPFS) as served:
+        borrowed = pipes.borrow(os.getpid(), served.pipe)
+        unfix(borrowed)
+        os.close(borrowed)
+        assert not pipes.is_packet(served.pipe)
+        assert ls(folder / "a") == ls(folder / "b") == ""  # we know how long a packet is
+
+
+# ----------------------------------------------------------------------------------------- Debian's automount
+
+
+@contextmanager
+def debian_automount(folder):
+    """automount(8) on `folder`, with one map, in the foreground; nothing of the machine's own is used."""
+    for path in ("/run", "/etc/auto.master.d"):
+        mounts.mount("tmpfs", path, "tmpfs", options="mode=755")
+    place = folder.parent
+    (place / "map").write_text(f"source -fstype=bind :{place}/source\nempty -fstype=tmpfs :tmpfs\n")
+    (place / "master").write_text(f"{folder} file:{place}/map --timeout=1\n")
+    log = (place / "log").open("w")
+    program = shutil.which("automount") or "/usr/sbin/automount"
+    process = subprocess.Popen(
+        [program, "-f", "-v", "--dont-check-daemon", place / "master"], process_group=0, stdout=log, stderr=log
+    )
+    try:
+        until(lambda: f"{folder}" in mounted_below(folder) and "mounted indirect" in Path(log.name).read_text())
+        yield process
+        process.terminate()
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+        for path in ("/etc/auto.master.d", "/run"):
+            subprocess.run(["umount", "-R", "-l", path], check=True)
+
+
+@contextmanager
+def stopped(process):
+    process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] == "T")
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def copy_of_the_packet(process, folder):
+    """What lies in the pipe of a daemon that is stopped: tee(2) leaves it there."""
+    [autofs_mount] = [m for m in mounts.mounted() if m.point == str(folder)]
+    name = f"pipe:[{autofs_mount.options['pipe_ino']}]"
+    fds = [p for p in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(p) == name]
+    ours = os.open(fds[0], os.O_RDONLY | os.O_NONBLOCK)
+    copy = pipes.packet_pipe()
+    try:
+        assert select.select([ours], [], [], 10)[0]
+        libc = mounts.ctypes.CDLL(None, use_errno=True)
+        assert libc.tee(ours, copy.write, mounts.ctypes.c_size_t(4096), 0) > 0
+        return os.read(copy.read, 4096)
+    finally:
+        for fd in (ours, *copy):
+            os.close(fd)
+
+
+@isolated
+def test_debians_automount_is_served_packets_that_we_decode(folder):
+    root = os.stat(folder.parent).st_dev
+    with debian_automount(folder) as process:
+        for name, uid in (("source", 0), ("empty", 1000), ("other", 0)):
+            with stopped(process):
+                asking = start("ls", f"{folder}/{name}", user=uid)
+                data = copy_of_the_packet(process, folder)
+                until(lambda asking=asking: waits_in_autofs(asking))
+            said = ended(asking)
+            packet = autofs.decode(data, "x86-64")
+            truth = {"name": name.encode(), "uid": uid, "gid": 0, "pid": asking.pid, "tgid": asking.pid}
+            assert packet.type == "missing_indirect"
+            assert {key: packet.fields[key] for key in truth} == truth
+            assert packet.fields["dev"] == os.stat(folder).st_dev != root
+            assert len(data) == 304
+            assert said.strip() == {"source": "hello", "empty": ""}.get(name, said.strip())
+            assert ("No such file" in said) == (name == "other")
+        until(lambda: mounted_below(folder) == [str(folder)], 15)  # expired, by its own doing
+        assert ls(folder / "source") == "hello"
+    assert mounted_below(folder) == []
+
+
+# ----------------------------------------------------------------------------------------- bad input, no rights
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a /a\nb\n", r":2: 'b' has the source '', expected an absolute path or tmpfs"),
+        ("a src", r":1: 'a' has the source 'src'"),
+        ("# a\n\na/b /c", r":3: 'a/b' is no name"),
+        ("a /a\na /b", r":2: 'a' stands here a second time"),
+        (".. /a", r":1: '\.\.' is no name"),
+        ("a" * 254 + " /a", r":1: .*is no name of at most 253 bytes"),
+        ("a /a\0b", r":1: 'a' is no name"),
+        ("a /" + "a" * (1 << 20), "longer than 1 MiB"),
+    ],
+)
+def test_a_map_file_that_is_none_is_refused_with_the_line(tmp_path, text, complaint):
+    (tmp_path / "map").write_text(text)
+    with pytest.raises(BadInput, match=complaint):
+        read_map(tmp_path / "map")
+
+
+def test_a_map_file_is_names_and_sources(tmp_path):
+    (tmp_path / "map").write_bytes(b"# comment\n\n a /with a blank \nb\ttmpfs\n\xff /\xff\n")
+    assert read_map(tmp_path / "map") == {"a": "/with a blank", "b": TMPFS, "\udcff": "/\udcff"}
+    with pytest.raises(BadInput, match="nowhere: No such file"):
+        read_map(tmp_path / "nowhere")
+
+
+def test_what_is_no_folder_no_timeout_or_no_pipe_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="nowhere is no folder"):
+        Automount(tmp_path / "nowhere", len)
+    for timeout in (-1, 1.5, "1", True):
+        with pytest.raises(BadInput, match=r"timeout is .*, expected a whole number of seconds"):
+            Automount(tmp_path, len, timeout=timeout)
+    with open(tmp_path / "file", "w") as file, pytest.raises(BadInput, match="is no pipe, expected the write end"):
+        unfix(file.fileno())
+
+
+@pytest.mark.needs("namespaces")
+def test_who_may_not_mount_it_is_told_so_and_how_to_get_it(tmp_path):
+    attempt = f"from kernelnotes.live.autofs import Automount\nwith Automount({str(tmp_path)!r}, len): pass"
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", attempt]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
+    assert said.startswith("kernelnotes.errors.Unavailable: autofs: ")
+    assert "Operation not permitted. Remedy: run it as root" in said
