@@ -8,6 +8,7 @@ import functools
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -78,6 +79,7 @@ def _inner(test, write):
         trial._mount("proc", "/proc", "proc")
         before = _present()
         test()
+        sys.stdout.flush()
         left = _left(before)
         os.write(write, f"left behind: {left}".encode() if left else b"passed")
     except BaseException:

@@ -448,7 +448,7 @@ def two_requests(folder, strict_reader, fixed):
 @isolated
 def test_without_the_flag_a_32_bit_reader_loses_step_at_the_second_packet_on_this_kernel(folder, strict_reader):
     printed, stuck = two_requests(folder, strict_reader, fixed=False)
-    token = int(re.search(r"token (\d+)", printed[0])[1])
+    [token] = re.findall(r"token (\d+)", printed[0])
     assert printed == [
         f"read 300 proto 5 type 3 token {token} ready 0",
         f"read 300 proto 0 type 5 token 3 ready {errno.EINVAL}",  # each member is what the one before it was
@@ -461,9 +461,9 @@ def test_without_the_flag_a_32_bit_reader_loses_step_at_the_second_packet_on_thi
 @isolated
 def test_with_the_flag_the_same_reader_serves_both(folder, strict_reader):
     printed, stuck = two_requests(folder, strict_reader, fixed=True)
-    token = int(re.search(r"token (\d+)", printed[0])[1])
-    assert printed == [
-        *(f"read 300 proto 5 type 3 token {t} ready 0" for t in (token, token + 1)),
+    # Other mounts on this machine draw their tokens from the same counter.
+    assert [re.sub(r"token \d+", "token N", line) for line in printed] == [
+        *["read 300 proto 5 type 3 token N ready 0"] * 2,
         "short -1 of 300",
     ]
     assert not stuck
