@@ -214,7 +214,7 @@ def hazards(
         print(f"{'':<8}{hazard.mend or 'no mend found'}")
 
 
-autofs = group(help="The packet of autofs: decode recorded ones, see who reads it and who hangs.")
+autofs = group(help="The packet of autofs: decode recorded ones, see who reads it and who hangs, be the daemon.")
 main.add_typer(autofs, name="autofs")
 
 
@@ -277,6 +277,35 @@ def matrix(as_json: AsJson = False) -> None:
             print(f"  {kernel:<14}" + "".join(f"{cell:<20}" for cell in told).rstrip())
         print()
     print("model: of each cell what first went wrong, and the bytes written and wanted")
+
+
+@autofs.command()
+def mount(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An existing folder.")],
+    map_file: Annotated[Path, typer.Option("--map", help="Lines of: name, blanks, an absolute path or tmpfs.")],
+    timeout: Annotated[
+        int, typer.Option("--timeout", help="Seconds without use until it is unmounted; 0: never.")
+    ] = 60,
+) -> None:
+    """Be the automounter of DIR until Ctrl-C, and print what kernel and daemon say to each other.
+
+    A name of the map is mounted when somebody asks for it, from another terminal or with setsid: who belongs to the
+    daemon's own process group triggers nothing.  What begins with # in a map is a comment.  A daemon that was killed
+    leaves its mount: start it again on the same DIR, or `umount -R DIR`.
+    """
+    from kernelnotes.live import machine
+
+    machine.require("autofs")
+    from kernelnotes.live.autofs import Automount, read_map
+
+    served, told = Automount(folder, read_map(map_file).get, timeout), 0
+    try:
+        with served:
+            for event in served.follow():
+                print(event, flush=True)
+                told += 1
+    except (KeyboardInterrupt, SystemExit):  # the usual end
+        print(*served.log.events[told:], sep="\n")
 
 
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees

@@ -558,6 +558,41 @@ def test_debians_automount_is_served_packets_that_we_decode(folder):
     assert mounted_below(folder) == []
 
 
+# ----------------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@isolated
+def test_the_command_serves_a_map_file_prints_what_happens_and_ends_cleanly(folder, signum):
+    (folder.parent / "map").write_text(f"# two names\nsource {folder.parent}/source\nempty tmpfs\n")
+    command = [sys.executable, "-m", "kernelnotes.cli", "autofs", "mount", folder, "--map", folder.parent / "map"]
+    with subprocess.Popen(command, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        assert "serve" in it.stdout.readline()
+        assert ls(folder / "source") == "hello"
+        it.send_signal(signum)
+        out, err = it.communicate(timeout=10)
+    assert (it.returncode, err) == (0, "")
+    assert [line.split()[2] for line in out.splitlines()] == [
+        "missing",
+        "mount",
+        "ready",
+        "catatonic",
+        "unmount",
+        "end",
+    ]
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_the_command_refuses_a_bad_map_before_it_mounts(folder):
+    (folder.parent / "map").write_text("name src\n")
+    command = [sys.executable, "-m", "kernelnotes.cli", "autofs", "mount", folder, "--map", folder.parent / "map"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"kernelnotes: {folder.parent}/map:1: 'name' has the source 'src'" in done.stderr
+    assert mounted_below(folder) == []
+
+
 # ----------------------------------------------------------------------------------------- bad input, no rights
 
 

@@ -4,7 +4,10 @@ import errno
 import fcntl
 import os
 import struct
+import subprocess
+import sys
 import termios
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kernelnotes import pipes
+from kernelnotes.errors import BadInput, CallFailed
+from kernelnotes.live import pipes as live
 
 pytestmark = pytest.mark.needs("packet pipes")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -193,3 +198,54 @@ def test_a_thousand_random_sequences_of_calls_are_answered_as_the_kernel_answers
             machine.read(size=1)
         finally:
             machine.teardown()
+
+
+# ----------------------------------------------------------------------------------------- kernelnotes.live.pipes
+
+
+@pytest.fixture
+def ends():
+    made = live.packet_pipe()
+    yield made
+    for fd in made:
+        os.close(fd)
+
+
+def test_a_packet_pipe_keeps_packets_apart_until_the_flag_is_cleared(ends):
+    assert live.is_packet(ends.write)
+    got = []
+    for on in (True, False, True):
+        live.set_packet(ends.write, on)
+        assert live.is_packet(ends.write) == on
+        os.write(ends.write, b"one")
+        os.write(ends.write, b"two")
+        got.append(os.read(ends.read, 100))
+        os.set_blocking(ends.read, False)
+        with suppress(BlockingIOError):
+            got.append(os.read(ends.read, 100))
+    assert got == [b"one", b"two", b"onetwo", b"one", b"two"]
+
+
+def test_only_a_write_end_has_the_flag(ends):
+    with pytest.raises(BadInput, match="is the read end, expected the write end of a pipe"):
+        live.set_packet(ends.read, False)
+    with open(os.devnull, "w") as null, pytest.raises(BadInput, match="is no pipe"):
+        live.is_packet(null.fileno())
+    with pytest.raises(BadInput, match="descriptor -1: Bad file descriptor"):
+        live.is_packet(-1)
+
+
+def test_a_borrowed_descriptor_is_the_other_process_s_own_open_file():
+    program = "import fcntl, os; r, w = os.pipe2(os.O_DIRECT); print(w, flush=True); input(); "
+    program += "print(bool(fcntl.fcntl(w, fcntl.F_GETFL) & os.O_DIRECT))"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        borrowed = live.borrow(owner.pid, int(owner.stdout.readline()))
+        assert not os.get_inheritable(borrowed)
+        live.set_packet(borrowed, False)
+        os.close(borrowed)
+        assert owner.communicate("\n")[0] == "False\n"
+    with pytest.raises(CallFailed, match=rf"pidfd_open\({owner.pid}\): No such process"):
+        live.borrow(owner.pid, 0)
+    with pytest.raises(CallFailed, match="pidfd_getfd.*Bad file descriptor"):
+        live.borrow(os.getpid(), 1 << 20)
