@@ -84,6 +84,32 @@ def unfix(fd: int) -> None:
     pipes.set_packet(fd, False)
 
 
+def control(call: str, root: int = -1, *, path: str = "", **argument: Any) -> dict[str, Any]:
+    """One call of /dev/autofs: `control("VERSION")`, `control("FAIL", root, fail={"token": 3, "status": -2})`.
+
+    `root` is a file descriptor of the root of a mount; `argument` is one reading of the union in `struct
+    autofs_dev_ioctl`.  Returns that struct as the kernel leaves it, with each reading of the union.  Unlike a packet it
+    says which version it is and how long.  VERSION and ISMOUNTPOINT are for everybody, the rest for root.
+
+    Raises BadInput for an unknown call, Unavailable without /dev/autofs, CallFailed where the kernel refuses.
+    Source: include/uapi/linux/auto_dev-ioctl.h; fs/autofs/dev-ioctl.c, _autofs_dev_ioctl().
+    """
+    if f"AUTOFS_DEV_IOCTL_{call}" not in autofs.IOCTLS:
+        known = [name.removeprefix("AUTOFS_DEV_IOCTL_") for name, c in autofs.IOCTLS.items() if c.device]
+        raise BadInput(f"/dev/autofs has no call {call!r}, expected one of: {', '.join(known)}")
+    abi = _abi_of_the_kernel()
+    layout = placed("struct autofs_dev_ioctl", find(abi))
+    tail = os.fsencode(path) + b"\0" if path else b""
+    head = {"ver_major": 1, "ver_minor": 0, "size": layout.size + len(tail), "ioctlfd": root, "path": []}
+    data = bytearray(layout.pack(head | (argument or {"expire": {"how": 0}})) + tail)
+    with _device() as device:
+        try:
+            fcntl.ioctl(device, autofs.IOCTLS[f"AUTOFS_DEV_IOCTL_{call}"].number(abi), data, True)
+        except OSError as e:
+            raise CallFailed(e.errno, f"{DEVICE} {call}: {e.strerror}") from e
+    return layout.unpack(bytes(data[: layout.size]))
+
+
 def read_map(path: str | os.PathLike[str]) -> dict[str, str]:
     """A map file: {name: source}.
 
@@ -220,33 +246,16 @@ class Automount:
             raise BadInput(f"autofs: what is mounted on {self.path} is not an autofs of the {self._kind} kind")
         if pid := next(_holders(before.options.get("pipe_ino", "-1")), 0):
             raise BadInput(f"autofs: {self.path} is served already, by process {pid}")
-        with _device() as device:
-            root = self._device_call(device, "OPENMOUNT", -1, {"openmount": {"devid": before.device}}, self.path)
-            try:
-                # Releases who waits for the dead daemon; the kernel takes a new pipe only after it.
-                self._device_call(device, "CATATONIC", root)
-                self._device_call(device, "SETPIPEFD", root, {"setpipefd": {"pipefd": self.pipe}})
-            except BaseException:
-                os.close(root)
-                raise
-        os.set_inheritable(root, False)
+        root: int = control("OPENMOUNT", openmount={"devid": before.device}, path=self.path)["ioctlfd"]
+        try:
+            # Releases who waits for the dead daemon; the kernel takes a new pipe only after it.
+            control("CATATONIC", root)
+            control("SETPIPEFD", root, setpipefd={"pipefd": self.pipe})
+        except BaseException:
+            os.close(root)
+            raise
         self._note("reconnect", f"{len(mounts.below(mounts.mount_id(root)))} mounts found", name=self.path)
         return root
-
-    def _device_call(
-        self, device: int, call: str, root: int, argument: dict[str, Any] | None = None, path: str = ""
-    ) -> int:
-        # Unlike the packet, the argument of these says which version it is and how long; `ioctlfd` comes back in it.
-        layout = placed("struct autofs_dev_ioctl", find(self._abi))
-        tail = os.fsencode(path) + b"\0" if path else b""
-        head = {"ver_major": 1, "ver_minor": 0, "size": layout.size + len(tail), "ioctlfd": root, "path": []}
-        data = bytearray(layout.pack(head | (argument or {"expire": {"how": 0}})) + tail)
-        try:
-            fcntl.ioctl(device, self._number(f"AUTOFS_DEV_IOCTL_{call}"), data, True)
-        except OSError as e:
-            raise CallFailed(e.errno, f"{DEVICE} {call} of {self.path}: {e.strerror}") from e
-        opened: int = layout.unpack(bytes(data[: layout.size]))["ioctlfd"]
-        return opened
 
     def _stop(self) -> None:
         # Releases requesters, and the expiring thread, whatever the serving one is busy with.

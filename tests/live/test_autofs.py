@@ -23,7 +23,7 @@ import pytest
 from kernelnotes import autofs
 from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live import mounts, pipes
-from kernelnotes.live.autofs import TMPFS, Automount, read_map, unfix
+from kernelnotes.live.autofs import TMPFS, Automount, control, read_map, unfix
 from live.isolated import isolated
 
 
@@ -556,6 +556,24 @@ def test_debians_automount_is_served_packets_that_we_decode(folder):
         until(lambda: mounted_below(folder) == [str(folder)], 15)  # expired, by its own doing
         assert ls(folder / "source") == "hello"
     assert mounted_below(folder) == []
+
+
+# ----------------------------------------------------------------------------------------- /dev/autofs
+
+
+@isolated
+def test_dev_autofs_answers_in_a_struct_that_says_its_version_and_size(folder):
+    version = control("VERSION")
+    assert (version["ver_major"], version["size"]) == (1, 24)
+    with Automount(folder, lambda name: TMPFS):
+        [here] = [m for m in mounts.mounted() if m.point == str(folder)]
+        root = control("OPENMOUNT", openmount={"devid": here.device}, path=str(folder))["ioctlfd"]
+        assert control("PROTOVER", root)["protover"]["version"] == 5
+        with pytest.raises(CallFailed, match="/dev/autofs SETPIPEFD: Device or resource busy"):
+            control("SETPIPEFD", root, setpipefd={"pipefd": 0})
+        os.close(root)
+    with pytest.raises(BadInput, match=r"no call 'NONE', expected one of: VERSION, "):
+        control("NONE")
 
 
 # ----------------------------------------------------------------------------------------- the command

@@ -247,5 +247,5 @@ def test_a_borrowed_descriptor_is_the_other_process_s_own_open_file():
         assert owner.communicate("\n")[0] == "False\n"
     with pytest.raises(CallFailed, match=rf"pidfd_open\({owner.pid}\): No such process"):
         live.borrow(owner.pid, 0)
-    with pytest.raises(CallFailed, match="pidfd_getfd.*Bad file descriptor"):
+    with pytest.raises(CallFailed, match=r"pidfd_getfd.*Bad file descriptor"):
         live.borrow(os.getpid(), 1 << 20)
