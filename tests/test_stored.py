@@ -58,3 +58,38 @@ def test_every_tail_padding_of_the_census_changes_the_size_and_moves_no_member()
     assert len(tails) > 50
     assert all(small != large for small, large in tails["sizes"])
     assert not tails["members"].map(len).any()
+
+
+SERVED = {  # by the runs of automount, in the order of the names; facts of Debian's program, not of ours
+    "automount-i386": ("300", "one two three"),
+    "automount-i386-old": ("304", "one two three"),
+    "automount-i386-unfixed": ("300", "one"),
+    "automount-i386-unfixed-old": ("304", "one two three"),
+    "automount-i386-relay": ("300", "one two three"),
+    "automount-i386-relay-old": ("304", ""),
+    "automount-amd64-unfixed": ("304", "one two three"),
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_automount_asked_for_so_many_bytes_and_served_these_names(name):
+    text, _ = recordings.transcript(name)
+    wanted, served = SERVED[name]
+    assert re.search(r"read\(\d+, .*?, (30[04])\) +=", text)[1] == wanted
+    assert " ".join(re.findall(r"^auto/(\w+)/\.$", text, re.M)) == served
+    assert text.count("no answer within 3 s: state D, autofs_wait") == 3 - len(served.split())
+
+
+def test_the_32_bit_automount_took_the_protocol_of_the_second_packet_for_its_type():
+    text, _ = recordings.transcript("automount-i386-unfixed")
+    assert re.findall(r"handle_packet: type = (\d+)", text) == ["3", "5", "0"]
+    assert "unknown packet type 0" in text
+
+
+def test_the_second_packet_completed_the_first_where_300_bytes_were_sent_and_304_wanted():
+    text, _ = recordings.transcript("automount-i386-relay-old")
+    first, second = re.findall(r"\(\d+, .*?, (\d+)\) += (\d+)", text)[:2]
+    assert (first, second) == (("304", "300"), ("4", "4"))
+    types = re.findall(r"handle_packet: type = (\d+)", text)
+    [token] = re.findall(r"token (\d+), name one", text)
+    assert types == ["3", str(int(token) + 1)]  # what it took for a type is the next request's token
