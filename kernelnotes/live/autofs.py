@@ -29,7 +29,8 @@ Things that surprise:
     requesters waiting for a daemon that died; what `subprocess` starts does not inherit it.
     A name of 254 or 255 bytes gets ENOENT and never reaches the daemon: the kernel needs room for a slash.
     A daemon that is killed leaves its mount, and who waited for it waits on, until the next daemon takes over (start
-    one on the same folder), or the next lookup finds the pipe broken.  `umount -R FOLDER` removes such a mount.
+    one on the same folder), or somebody else looks up a name and finds the pipe broken: everybody gets ENOENT then,
+    but that process dies of SIGPIPE unless it ignores it.  `umount -R FOLDER` removes such a mount.
 
 Left out: maps other than a function, several mounts for one name, offset mounts, waiting for a slow file system while
 others are served (requests are answered one after the other), shared subtrees, and a 32-bit Python on a 64-bit kernel.
@@ -205,8 +206,9 @@ class Automount:
         self._undo.callback(self._close)
         read, self.pipe = os.pipe2(os.O_CLOEXEC)  # plain: the kernel itself makes it a packet pipe
         wake, self._wake = os.pipe2(os.O_CLOEXEC)
-        for fd in (read, self.pipe, wake, self._wake):
+        for fd in (read, wake, self._wake):
             self._undo.callback(os.close, fd)
+        self._undo.callback(self._drain, read)
         self._root = self._attach()
         self._undo.callback(self._unmount_all)
         seconds = struct.pack("@L", self._timeout)
@@ -216,7 +218,7 @@ class Automount:
             threading.Thread(target=self._guard, args=work, name=f"autofs {work[0].__name__} {self.path}", daemon=True)
             for work in ((self._serve, read, wake), (self._expire,))
         ]
-        self._undo.callback(self._stop)
+        self._undo.callback(self._stop, read)
         for thread in self._threads:
             thread.start()
 
@@ -257,7 +259,7 @@ class Automount:
         self._note("reconnect", f"{len(mounts.below(mounts.mount_id(root)))} mounts found", name=self.path)
         return root
 
-    def _stop(self) -> None:
+    def _stop(self, read: int) -> None:
         # Releases requesters, and the expiring thread, whatever the serving one is busy with.
         self._ending.set()
         with contextlib.suppress(OSError):
@@ -267,6 +269,19 @@ class Automount:
         for thread in self._threads:
             if thread.ident is not None:  # it was started
                 thread.join()
+        self._drain(read)
+
+    def _drain(self, read: int) -> None:
+        # Who waits for room in the pipe has not heard that it is over, and would die of SIGPIPE if the pipe broke.  The
+        # last of them lets go of the write end after us; a process that has borrowed it is not waited for.
+        if self.pipe < 0:
+            return
+        os.close(self.pipe)
+        self.pipe = -1
+        waiting = select.poll()
+        waiting.register(read, select.POLLIN)
+        while waiting.poll(100) and os.read(read, 1 << 16):
+            pass
 
     def _unmount_all(self) -> None:
         hanging = mounts.below(mounts.mount_id(self._root))

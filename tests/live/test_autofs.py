@@ -61,6 +61,11 @@ def ls(*paths, **options):
     return " ".join(ended(start("ls", *map(os.fspath, paths), **options)).split())
 
 
+def complaint(process):
+    """What a requester says last."""
+    return ended(process).strip().rpartition(": ")[2]
+
+
 def until(condition, seconds=10):
     """What the condition comes to once it is true."""
     deadline = time.monotonic() + seconds
@@ -299,6 +304,54 @@ def test_the_next_daemon_takes_over_from_one_that_was_killed_and_nobody_stays_st
     assert steps(second.log)[0] == ("reconnect", str(folder))
     assert second.log.events[0].detail == "1 mounts found"
     assert {name for what, name in steps(second.log, "unmount")} == {"idle", "stuck"}
+    assert mounted_below(folder) == []
+
+
+def forty_at_once(folder, restore_signals=True):
+    """More requests than the pipe has room for: 16 packets, one writer that waits for room, the rest behind it."""
+    # Python ignores SIGPIPE, and so do these, if it is not given back to them.
+    asking = [start("stat", f"{folder}/{number}", restore_signals=restore_signals) for number in range(40)]
+    until(lambda: sum(map(waits_in_autofs, asking)) >= 16 and any("pipe_write" in state(p)[1] for p in asking))
+    return asking
+
+
+@isolated
+def test_the_death_of_a_daemon_with_a_full_pipe_releases_everybody_and_the_next_one_serves(folder):
+    with daemon(folder) as first:
+        stuck = start("stat", f"{folder}/stuck")
+        assert first.stdout.readline() == b"asked\n"
+        asking = [stuck, *forty_at_once(folder, restore_signals=False)]
+        first.kill()
+        first.wait()
+        assert {complaint(process) for process in asking} == {"No such file or directory"}
+        with Automount(folder, lambda name: TMPFS):
+            assert ls(folder / "7") == ""
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_who_finds_the_pipe_broken_dies_of_sigpipe_and_the_next_one_gets_enoent(folder):
+    with daemon(folder) as first:
+        first.kill()
+        first.wait()
+        codes = []
+        for _ in range(2):
+            asking = start("stat", f"{folder}/name")
+            ended(asking)
+            codes.append(asking.returncode)
+    assert codes == [-signal.SIGPIPE, 1]
+    subprocess.run(["umount", "-R", folder], check=True)
+
+
+@isolated
+def test_leaving_the_block_with_a_full_pipe_releases_everybody(folder):
+    def slow(name):
+        time.sleep(1)
+
+    with Automount(folder, slow) as served:
+        asking = [start("stat", f"{folder}/first"), *forty_at_once(folder)]
+    assert {complaint(process) for process in asking} == {"No such file or directory"}
+    assert len(steps(served.log, "missing")) < 5
     assert mounted_below(folder) == []
 
 
