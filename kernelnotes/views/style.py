@@ -104,6 +104,7 @@ linear-gradient(270deg,#0003,#0000) 100% 0/12px 100% no-repeat scroll,#fff}
 .kn-head,.kn-out figcaption{display:flex;flex-wrap:wrap;gap:.15rem .6rem;align-items:baseline;font-size:.9rem;
 line-height:1.4;font-weight:400;margin:.3rem 0;text-align:left;color:inherit}
 .kn-head b{font-size:1rem}
+.kn-head code{overflow-wrap:anywhere}
 .kn-provenance{display:inline-block;font-size:.75rem;line-height:1.5;padding:0 .5em;border-radius:.8em;
 background:#e3ebf6;color:#1d3a63;overflow-wrap:anywhere}
 .kn-provenance b{font-size:inherit}
