@@ -398,3 +398,22 @@ def test_an_unknown_schedule_is_refused():
 
 def test_the_declarations_are_c_that_stands_alone():
     assert cdecl.parse(header.PACKETS_H).keys() <= autofs.records("x86-64").keys()
+
+
+def test_a_reader_that_skips_the_padding_serves_everybody_on_every_plain_pipe():
+    # An exercise of the book: what a reader returns is the packet, not all that it has read for it.
+    def skip_zeros(want):
+        got = yield 4
+        while got == bytes(4):
+            got = yield 4
+        while len(got) < want:
+            got += yield want - len(got)
+        return got
+
+    careful = autofs.Reader("careful", "d", lambda host: 300, skip_zeros)
+    plain = [kernel for kernel in autofs.KERNELS.values() if not kernel.packets]
+    for kernel in plain:
+        for schedule in autofs.SCHEDULES:
+            cell = autofs.play(kernel, careful, autofs.MODES["32-on-64"], schedule)
+            assert cell.answered == (1, 2, 3)
+            assert cell.tokens == (1, 2, 3)

@@ -408,6 +408,8 @@ class _Simulated:
                 raise BadInput(f"{self.reader.name}: takes a packet without a read") from None
             if done.value is None:
                 self.pipe.close_read()
+            else:
+                self.got = done.value  # a reader may have skipped bytes
             return False
         if not isinstance(self.asks, int) or self.asks < 1:
             raise BadInput(f"{self.reader.name}: a read of {self.asks!r} bytes")
