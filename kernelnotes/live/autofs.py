@@ -261,10 +261,11 @@ class Automount:
 
     def _stop(self, read: int) -> None:
         # Releases requesters, and the expiring thread, whatever the serving one is busy with.
+        # An answer that is on its way is refused from now on.
         self._ending.set()
+        self._note("catatonic", name=self.path)
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
-        self._note("catatonic", name=self.path)
         os.write(self._wake, b"!")
         for thread in self._threads:
             if thread.ident is not None:  # it was started

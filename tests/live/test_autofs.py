@@ -86,7 +86,11 @@ def waits_in_autofs(process):
 
 
 def steps(log, *kinds):
-    return [(event.what, event.name) for event in log.events if not kinds or event.what in kinds]
+    """(what, name) of the events; an answer that was under way when it all ended may have been refused."""
+    told = [(event.what, event.name) for event in log.events]
+    end = told.index(("catatonic", told[0][1])) if "catatonic" in dict(told) else len(told)
+    told = told[:end] + [step for step in told[end:] if step[0] != "refused"]
+    return [step for step in told if not kinds or step[0] in kinds]
 
 
 def mounted_below(path):
