@@ -358,6 +358,8 @@ class Automount:
                 self._news.notify_all()
 
     def _serve(self, read: int, wake: int) -> None:
+        # Asks for one packet, no more, as automount and systemd do: on an un-fixed pipe several may lie together.
+        size = autofs.PACKETS[f"missing_{self._kind}"].size(self._abi)
         waiting = select.poll()
         waiting.register(read, select.POLLIN)
         waiting.register(wake, select.POLLIN)
@@ -365,7 +367,7 @@ class Automount:
             ready = dict(waiting.poll())
             if wake in ready:
                 return
-            self._answer(os.read(read, select.PIPE_BUF))
+            self._answer(os.read(read, size))
 
     def _answer(self, data: bytes) -> None:
         try:
