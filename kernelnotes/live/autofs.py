@@ -66,6 +66,7 @@ from kernelnotes.live.btf import ABIS
 from kernelnotes.live.signals import Signals
 from kernelnotes.provenance import Provenance
 
+SOURCE = "kernelnotes"  # what our mounts call themselves in /proc/self/mountinfo
 TMPFS = "tmpfs"  # what a lookup returns for an empty file system of its own
 DEVICE = "/dev/autofs"
 LONGEST_NAME = 253  # bytes
@@ -157,7 +158,7 @@ class Automount:
     they happen from `follow()`.  `pipe` is the write end of the pipe, for `unfix`.
 
     If an autofs is mounted on `path` already, and the daemon that it belonged to is dead, the new one takes it over.
-    In the end everything is unmounted, on an exception, Ctrl-C and SIGTERM too (which raise KeyboardInterrupt and
+    In the end everything is unmounted, on an exception, Ctrl-C, SIGTERM and SIGHUP too (they raise KeyboardInterrupt or
     SystemExit in the block, if it runs in the main thread); what is still in use is detached.
 
     Raises BadInput for a `path` that is no folder or is served already, Unavailable where this machine cannot do it,
@@ -172,6 +173,8 @@ class Automount:
         if not os.path.isdir(path):
             raise BadInput(f"autofs: {os.fspath(path)} is no folder")
         self.path = os.path.realpath(path)
+        if os.path.samefile(self.path, "/"):
+            raise BadInput("autofs: the root folder cannot be served: what is mounted on it is never reached")
         self.pipe = -1
         self._lookup, self._timeout, self._direct = lookup, timeout, direct
         self._kind = "direct" if direct else "indirect"
@@ -229,7 +232,7 @@ class Automount:
             return self._take_over(before)
         options = f"fd={self.pipe},pgrp={os.getpgrp()},minproto=5,maxproto=5,{self._kind}"
         try:
-            mounts.mount("kernelnotes", self.path, "autofs", options=options)
+            mounts.mount(SOURCE, self.path, "autofs", options=options)
         except CallFailed as e:
             if e.errno in (errno.EPERM, errno.ENODEV):
                 machine.require("autofs")
@@ -237,15 +240,30 @@ class Automount:
         self._note("serve", self._kind, name=self.path)
         try:
             # We are of the daemon's group: opening the root of a direct mount triggers nothing.
-            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except BaseException:
             mounts.unmount(self.path)
             raise
+        if not self._is_ours(root):  # all that hangs on it will be unmounted one day: better be sure
+            os.close(root)
+            raise CallFailed(
+                errno.EBUSY, f"autofs: {self.path} was covered by another mount at once; unmount it by hand"
+            )
+        return root
+
+    def _is_ours(self, root: int) -> bool:
+        # Does the open folder lie in the autofs that writes into our pipe?
+        inode, number = str(os.fstat(self.pipe).st_ino), mounts.mount_id(root)
+        return any(m.id == number and m.options.get("pipe_ino") == inode for m in mounts.mounted())
 
     def _take_over(self, before: mounts.Mounted) -> int:
         # Its root may be covered, by what was mounted last: only /dev/autofs can open it then.
         if self._kind not in before.options:
             raise BadInput(f"autofs: what is mounted on {self.path} is not an autofs of the {self._kind} kind")
+        if before.source != SOURCE:
+            raise BadInput(f"autofs: the mount on {self.path} belongs to another automounter, {before.source!r}")
+        if before.options.get("pgrp") == "0":
+            raise BadInput(f"autofs: {self.path} is served from another pid namespace, not to be seen from here")
         if pid := next(_holders(before.options.get("pipe_ino", "-1")), 0):
             raise BadInput(f"autofs: {self.path} is served already, by process {pid}")
         root: int = control("OPENMOUNT", openmount={"devid": before.device}, path=self.path)["ioctlfd"]
@@ -287,9 +305,14 @@ class Automount:
     def _unmount_all(self) -> None:
         hanging = mounts.below(mounts.mount_id(self._root))
         os.close(self._root)
-        for point in hanging:
-            self._let_go(point, "unmount")
-        self._let_go(self.path, "end")
+        failed: list[CallFailed] = []
+        for point, what in [*((point, "unmount") for point in hanging), (self.path, "end")]:
+            try:
+                self._let_go(point, what)
+            except CallFailed as e:  # the others shall go all the same
+                failed.append(e)
+        if failed:
+            raise failed[0]
 
     def _let_go(self, point: str, what: str) -> None:
         try:
@@ -409,6 +432,8 @@ class Automount:
                 mounts.mount("tmpfs", target, "tmpfs", options="mode=755")
             else:
                 mounts.mount(source, target, flags=mounts.MS_BIND)
+                # What somebody mounts below the source shows up here, but what we unmount here stays there.
+                mounts.mount("", target, flags=mounts.MS_SLAVE | mounts.MS_REC)
         except CallFailed:
             self._remove(target)
             raise

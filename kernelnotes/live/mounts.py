@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 from kernelnotes.errors import CallFailed
 
-MS_BIND = 4096
+MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 
 class Mounted(NamedTuple):
-    """A line of /proc/self/mountinfo: mount `id` hangs on mount `parent` at `point`; `options` are the superblock's."""
+    """A line of /proc/self/mountinfo: mount `id` hangs on mount `parent` at `point`; `options` are the superblock's.
+
+    `source` is what mount(2) was told, for autofs the name that the daemon gave itself.
+    """
 
     id: int
     parent: int
@@ -27,6 +30,7 @@ class Mounted(NamedTuple):
     point: str
     fstype: str
     options: dict[str, str]
+    source: str
 
 
 def mounted() -> list[Mounted]:
@@ -46,6 +50,7 @@ def _line(line: bytes) -> Mounted:
         os.fsdecode(_plain(point)),
         os.fsdecode(right.split()[0]),
         {key: value for key, _, value in options},
+        os.fsdecode(_plain(right.split(b" ")[1])),
     )
 
 

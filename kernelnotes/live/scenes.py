@@ -64,7 +64,8 @@ def lose_step() -> pd.DataFrame:
 
 
 def pipe_reads(experiments: scenes.Experiments) -> pd.DataFrame:
-    """As `scenes.pipe_reads`, with pipes of the running kernel.  Raises CallFailed where it has no packet pipes."""
+    """As `scenes.pipe_reads`, with pipes of the running kernel.  Raises Unavailable where it has no packet pipes."""
+    machine.require("packet pipes")
     with ExitStack() as made:
         origin = _provenance("write and read, pipe2(0) and pipe2(O_DIRECT)")
         return scenes.pipe_reads(experiments, lambda packets: made.enter_context(_Real(packets)), origin)
@@ -145,7 +146,9 @@ def _lose_step(folder: Path) -> list[dict[str, Any]]:
             try:
                 asking = [_waiting(home / name) for name in NAMES]
                 reads = [_one_read(pipe, root) for _ in NAMES]
-                ends = [_end(process) for process in asking]
+                ends = [
+                    _end(process, read["answer"] == "accepted") for process, read in zip(asking, reads, strict=True)
+                ]
             finally:
                 for process in asking:  # a process in autofs_wait dies of nothing but SIGKILL
                     process.kill()
@@ -218,10 +221,10 @@ def _number(ioctl: str) -> int:
     return IOCTLS[ioctl].number(ABIS[os.uname().machine])
 
 
-def _end(process: subprocess.Popen[bytes]) -> str:
-    # What becomes of it within a moment.
+def _end(process: subprocess.Popen[bytes], answered: bool) -> str:
+    # What becomes of it: within a moment, or, since its token was answered, as long as a busy machine takes.
     with suppress(subprocess.TimeoutExpired):
-        process.wait(0.5)
+        process.wait(10 if answered else 0.5)
     return _state(process)
 
 

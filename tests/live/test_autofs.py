@@ -264,7 +264,7 @@ def daemon(folder, *arguments):
             process.kill()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @isolated
 def test_a_signal_ends_it_cleanly_with_a_request_pending(folder, signum):
     with daemon(folder) as process:
@@ -274,8 +274,54 @@ def test_a_signal_ends_it_cleanly_with_a_request_pending(folder, signum):
         process.send_signal(signum)
         process.send_signal(signum)
         assert "No such file" in ended(pending)
-        assert process.wait(10) == (128 + signum if signum == signal.SIGTERM else -signum)
+        assert process.wait(10) == (-signum if signum == signal.SIGINT else 128 + signum)
     assert mounted_below(folder) == []
+
+
+def test_the_root_folder_is_refused_before_anything_is_mounted(monkeypatch):
+    monkeypatch.setattr(mounts, "mount", lambda *_, **__: pytest.fail("mounted"))
+    monkeypatch.setattr(mounts, "unmount", lambda *_: pytest.fail("unmounted"))
+    for path in ("/", "/usr/.."):
+        with pytest.raises(BadInput, match="the root folder cannot be served"):
+            Automount(path, lambda name: None)
+
+
+@isolated
+def test_a_mount_that_is_not_ours_is_left_alone(folder, monkeypatch):
+    monkeypatch.setattr(Automount, "_is_ours", lambda *_: False)
+    with pytest.raises(CallFailed, match="covered by another mount"), Automount(folder, lambda name: TMPFS):
+        pytest.fail("served")
+    assert mounted_below(folder) == [str(folder)]
+    mounts.unmount(str(folder))
+
+
+@isolated
+def test_what_its_user_mounts_below_a_source_outlives_the_automounter(folder):
+    shared = folder.parent / "shared"
+    shared.mkdir()
+    mounts.mount("tmpfs", str(shared), "tmpfs")
+    mounts.mount("", str(shared), flags=1 << 20)  # MS_SHARED, as systemd makes everything
+    (shared / "sub").mkdir()
+    with Automount(folder, lambda name: shared):
+        assert ls(folder / "x") == "sub"
+        mounts.mount("tmpfs", str(shared / "sub"), "tmpfs")
+        assert str(folder / "x/sub") in mounted_below(folder)
+    assert mounted_below(shared) == [str(shared), str(shared / "sub")]
+    for path in (shared / "sub", shared):
+        mounts.unmount(str(path))
+
+
+@isolated
+def test_the_mount_of_another_automounter_is_not_taken_over(folder):
+    read, write = os.pipe()
+    mounts.mount(
+        "other", str(folder), "autofs", options=f"fd={write},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect"
+    )
+    os.close(read)
+    os.close(write)
+    with pytest.raises(BadInput, match="belongs to another automounter, 'other'"), Automount(folder, lambda name: None):
+        pytest.fail("served")
+    mounts.unmount(str(folder))
 
 
 @isolated
