@@ -1,14 +1,14 @@
 """What two ABIs place differently, by kind, and that each mend removes it."""
 
-import re
+import random
 
+import mending
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from kernelnotes import cdecl, layout
 from kernelnotes.abi import ABIS
 from kernelnotes.errors import BadInput
+from kernelnotes.layout.hazards import pairs
 
 SOURCE = """
 struct same { u32 a; u32 b; u64 c; };
@@ -76,50 +76,39 @@ def test_mends_written_into_the_source_remove_every_difference():
     assert layout.hazards(cdecl.parse(mended), "i386", "x86-64").empty
 
 
-TYPES = (
-    "u8 {}",
-    "u16 {}",
-    "u32 {}",
-    "u64 {}",
-    "long {}",
-    "void *{}",
-    "struct in {}",
-    "struct in {}[2]",
-    "u64 {}[3]",
-    "u32 {}:3",
+@pytest.mark.needs("32-bit programs")
+def test_every_mend_that_is_proposed_works_when_it_is_typed_in():
+    trials, forms = [], set()
+    for seed in range(400):
+        source = mending.source(random.Random(seed))
+        found, tried = mending.proposed(pairs(cdecl.parse(source), None))
+        trials += tried
+        forms |= {word for hazard in found for word in FORMS if word in hazard.mend}
+    assert mending.disagreements(trials) == []
+    assert forms == set(FORMS)
+    assert len(trials) > 400
+
+
+FORMS = (
+    "add `__u8 pad",
+    "__u64",
+    "__s64",
+    "__aligned_u64",
+    "__aligned_s64",
+    "aligned(8)",
+    "mend struct",
+    "after mending",
 )
-MEMBERS = st.lists(st.sampled_from(TYPES), min_size=1, max_size=6)
 
 
-@given(inner=MEMBERS.map(lambda types: [t for t in types if "struct" not in t] or ["u8 {}"]), outer=MEMBERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_pad_or_an_alignment_that_is_proposed_works_when_it_is_typed_in(inner, outer):
-    def source(inner, outer):
-        def body(members, letter):
-            return "".join(f"{t.format(letter + str(k))}; " for k, t in enumerate(members))
-
-        return f"struct in {{ {body(inner, 'i')}}}; struct out {{ {body(outer, 'o')}}};"
-
-    for hazard in layout.hazards(cdecl.parse(source(inner, outer)), "i386", "x86-64").itertuples():
-        mended = {"struct in": list(inner), "struct out": list(outer)}[hazard.record]
-        letter = "i" if hazard.record == "struct in" else "o"
-        if hazard.mend.startswith("add `__u8 pad["):
-            mended.append(f"u8 {{}}[{hazard.mend.split('[')[1].split(']')[0]}]")
-        elif (
-            "after" not in hazard.mend
-            and hazard.kind != "width-dependent"
-            and hazard.mend.startswith(("make", "add _"))
-        ):
-            names = re.findall(r"\b[io]\d+\b", hazard.mend)
-            assert all(name.startswith(letter) for name in names)
-            mended = [
-                f"{t} __attribute__((aligned(8)))" if f"{letter}{k}" in names else t for k, t in enumerate(mended)
-            ]
-        else:
-            continue
-        changed = source(mended, outer) if letter == "i" else source(inner, mended)
-        left = layout.hazards(cdecl.parse(changed), "i386", "x86-64")
-        assert hazard.record not in set(left.record), changed
+def test_the_one_who_types_finds_a_mend_that_is_wrong():
+    record = cdecl.parse("struct s { u64 a; u32 b; };")["struct s"]
+    wrong = mending.trial("wrong", record, record, "add `__u8 pad[8];` at the end", {})
+    assert [label for label, _, _ in mending.disagreements([wrong])] == ["wrong"]
+    behind_flexible = cdecl.parse("struct s { u64 a; u32 b; char c[]; };")["struct s"]
+    impossible = mending.trial("no C", behind_flexible, behind_flexible, "add `__u8 pad[4];` at the end", {})
+    with pytest.raises(AssertionError, match="flexible array member not at end"):
+        mending.disagreements([impossible])
 
 
 @pytest.mark.parametrize(
@@ -137,6 +126,15 @@ def test_a_pad_or_an_alignment_that_is_proposed_works_when_it_is_typed_in(inner,
         ("#define GO _IOR('a', 1, struct s *)\nstruct s { int x; };", "GO", "give its argument a type of one size"),
         ("#define GO _IOR('a', 1, struct s)\nstruct s { long double x; };", "GO", ""),
         ("#define GO _IOR('a', 1, t)\ntypedef struct { u64 a; u32 b; } t;", "GO", "mend t"),
+        ("#define GO _IOR('a', \\\n 1, \\\n struct s)\nstruct s { u64 a; u32 b; };", "GO", "mend struct s"),
+        ("#define GO _IOC(1, 'a', 1, sizeof(struct s))\nstruct s { u64 a; u32 b; };", "GO", "mend struct s"),
+        ("#define GO _IOR('a', 1, struct s[2])\nstruct s { u64 a; u32 b; };", "GO", "mend struct s"),
+        # a typedef's alignment does not count in what is packed, that of an attribute does
+        (
+            "struct s { struct { u64 a; u32 b; }; u64 c __attribute__((packed)); };",
+            "struct s",
+            "add __attribute__((aligned(8))) to c",
+        ),
     ],
 )
 def test_a_mend_says_what_was_tried_and_nothing_where_nothing_helps(source, record, mend):

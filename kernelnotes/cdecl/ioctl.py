@@ -25,7 +25,7 @@ BEGIN = f"struct {PREFIX};"  # a declaration that says nothing, in front of the 
 _QUESTION = re.compile(rf"enum\s*\{{\s*{PREFIX}(\w+)\s*=[^,{{}}]*\}}\s*;\Z")
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\.|\\\n)*)", re.M)
 _MAKES = re.compile(r"_IO(?:C|[RW]+)?(?:_BAD)?\s*\(")
-_ARGUMENT = re.compile(r",\s*((?:struct|union)\s+\w+|\w+)\s*(?:\[[^\]]*\]\s*)*\)\s*\)*\s*\Z")
+_ARGUMENT = re.compile(r",\s*(?:sizeof\s*\(\s*)?((?:struct|union)\s+\w+|\w+)\s*(?:\[[^\]]*\]\s*)*(?:\)\s*)+\Z")
 
 
 class Ioctl(NamedTuple):
@@ -79,7 +79,7 @@ def asks_for(declaration: str, defined: dict[str, Definition]) -> str:
 def answer(name: str, number: Number, defined: dict[str, Definition], records: Records) -> Ioctl:
     """The ioctl of that name."""
     text, where = defined[name]
-    found = _ARGUMENT.search(text)
+    found = _ARGUMENT.search(text.replace("\\\n", " "))
     argument = " ".join(found[1].split()) if found else ""
     if argument in records.typedefs:
         ctype = records.typedefs[argument]

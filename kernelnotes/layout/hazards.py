@@ -284,10 +284,10 @@ class _Mender:
         if wide:
             wider = {name: _wider(named[name].type) for name in wide if name in named}
             if len(wider) == len(wide) and all(wider.values()):
-                spelled = {name: "__u64" if _unsigned(one) else "__s64" for name, one in wider.items() if one}
+                spelled = {name: f"__{_sign(one)}64" for name, one in wider.items() if one}
                 yield _make(spelled), lambda record: _retyped(record, wider)
                 both_ = list(dict.fromkeys([*wide, *strict]))
-                yield self._aligning(named, both_, wider), lambda record: _aligned(_retyped(record, wider), both_)
+                yield _aligning(here, both_, wider), lambda record: _aligned(_retyped(record, wider), both_)
             return
         open_ended = bool(here.members) and _is_flexible(here.members[-1])
         missing = abs(place(here, a).measured.size - place(there, b).measured.size)
@@ -295,18 +295,23 @@ class _Mender:
             pad = _free_name({m.name for m, _ in both})
             yield f"add `__u8 {pad}[{missing}];` at the end", lambda record: _padded(record, pad, missing)
         if strict:
-            yield self._aligning(named, strict, {}), lambda record: _aligned(record, strict)
+            yield _aligning(here, strict, {}), lambda record: _aligned(record, strict)
         if strict and not any(_is_flexible(named[name]) for name in strict):
             yield f"move {', '.join(strict)} to the front", lambda record: _in_front(record, strict)
         yield "align the record: __attribute__((aligned(8)))", _record_aligned
 
-    def _aligning(self, named: Mapping[str, Member], names: list[str], wider: Mapping[str, Type | None]) -> str:
-        # "make a __aligned_u64" for what is, or becomes, a 64-bit integer; else the attribute itself.
-        types = {name: wider.get(name) or named[name].type for name in names}
-        integers = {n: f"__aligned_{'u' if _unsigned(t) else 's'}64" for n, t in types.items() if _is_64_bit(t)}
-        rest = [name for name in names if name not in integers]
-        what = [_make(integers) + ("" if wider else " (align to 8)")] if integers else []
-        return ", ".join(what + ([f"add __attribute__((aligned(8))) to {', '.join(rest)}"] if rest else []))
+
+def _aligning(record: Record, names: list[str], wider: Mapping[str, Type | None]) -> str:
+    # "make a __aligned_u64" for what is, or becomes, a 64-bit integer; else the attribute itself, which alone counts
+    # where something is packed.
+    members = {member.name: member for member in record.members}
+    types = {name: wider.get(name) or members[name].type for name in names}
+    packed = {name for name in names if record.packed or members[name].packed}
+    integers = {n: f"__aligned_{_sign(t)}64" for n, t in types.items() if _is_64_bit(t) and n not in packed}
+    integers |= {name: f"__{_sign(types[name])}64" for name in names if name in packed and name in wider}
+    rest = [name for name in names if not integers.get(name, "").startswith("__aligned")]
+    what = [_make(integers) + ("" if wider else " (align to 8)")] if integers else []
+    return ", ".join(what + ([f"add __attribute__((aligned(8))) to {', '.join(rest)}"] if rest else []))
 
 
 def _members_that_are_records(record: Record) -> Iterator[Record]:
@@ -334,9 +339,9 @@ def _element(ctype: Type) -> Type:
     return ctype
 
 
-def _unsigned(ctype: Type) -> bool:
+def _sign(ctype: Type) -> str:
     element = _element(ctype)
-    return not (isinstance(element, Scalar) and element.kind == "signed")
+    return "s" if isinstance(element, Scalar) and element.kind == "signed" else "u"
 
 
 def _is_64_bit(ctype: Type) -> bool:
