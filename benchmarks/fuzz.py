@@ -1,10 +1,11 @@
 """Malformed input for whatever reads text or bytes: nothing but BadInput may come out, soon, and at no great cost.
 
-    python benchmarks/fuzz.py [parse] [unpack] [btf] [--seconds 30] [--seed 2026] [--keep FOLDER]
+    python benchmarks/fuzz.py [parse] [unpack] [btf] [hazards] [--seconds 30] [--seed 2026] [--keep FOLDER]
 
     parse    C text through `cdecl.parse`, then each record through `layout` on two ABIs
     unpack   a record, an ABI and bytes through `unpack`; what is packed again must read the same
     btf      bytes through `btf.read`, then each record as it is and on another ABI
+    hazards  C text through `cdecl.parse`, then what two ABIs place differently, and the mends
 
 Inputs grow from the C text in tests/, those of btf from what gcc and pahole make of it.  Where `atheris` is installed
 (pip install atheris; no other use for it here) it looks for inputs that reach new code; otherwise a loop of our own
@@ -120,7 +121,22 @@ def btf(data: bytes) -> str:
     return " ".join(answers)
 
 
-TARGETS: dict[str, Callable[[bytes], str]] = {"parse": parse, "unpack": unpack, "btf": btf}
+def hazards(data: bytes) -> str:
+    """The hazards, mends included, between two ABIs."""
+    from kernelnotes import cdecl
+    from kernelnotes.abi import find
+    from kernelnotes.errors import BadInput
+    from kernelnotes.layout.hazards import both_have, compared, pairs
+
+    try:
+        records = cdecl.parse(data.decode(errors="replace"))
+    except BadInput as e:
+        return str(e)
+    found = compared(pairs(records, None), find("i386"), find("x86-64"), both_have(records, None))
+    return " ".join(f"{hazard.kind} {hazard.mend}" for hazard in found)
+
+
+TARGETS: dict[str, Callable[[bytes], str]] = {"parse": parse, "unpack": unpack, "btf": btf, "hazards": hazards}
 
 
 def corpus(target: str) -> list[bytes]:
