@@ -5,8 +5,8 @@
 All headers are read twice, with gcc as the preprocessor and in pure Python, each in a process of its own: time, peak
 memory, and whether both find the same.  Then gcc compiles, at both widths, `_Static_assert`s for the size of every
 record and for offset and size of every member that C can name, of those that differ and of those that do not: nothing
-missed, nothing invented.  Exit status 1 where an assertion fails or the two disagree, else 3 where a target of time or
-memory is missed.
+missed, nothing invented.  And every mend is typed in, and compiled at both widths: they must then agree.
+Exit status 1 where an assertion or a mend fails or the two disagree, else 3 where a target of time or memory is missed.
 `--record` writes the hazards as the package's recording.
 """
 
@@ -24,6 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import mending
 import uapi
 from tqdm import tqdm
 
@@ -105,6 +108,16 @@ def check(found: headers.Found) -> tuple[int, list[str]]:
     return sum(count for count, _ in results), [line for _, said in results for line in said]
 
 
+def check_mends(found: headers.Found) -> tuple[int, list[str]]:
+    """All mends of records, typed in and compiled: how many, and which leave a difference or are no C."""
+    _, trials = mending.proposed(found.pairs)
+    try:
+        differ = mending.disagreements(trials)
+    except mending.NoC as e:
+        return len(trials), [str(e)]
+    return len(trials), [f"{label}: {here}, {there}" for label, here, there in differ]
+
+
 def by_record(hazards: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[Any, ...]]:
     """What must be equal however the headers were preprocessed; names of the compiler's own headers are left out."""
     return {
@@ -158,11 +171,14 @@ def main() -> int:
         same = by_record(results["gcc"]["hazards"]) == by_record(results["python"]["hazards"])
         print(f"gcc and pure Python find the same: {same}")
         wrong = not same
-    count, failed = check(read("gcc", options.every))
+    found = read("gcc", options.every)
+    count, failed = check(found)
     print(*failed, f"{count} static assertions at both widths: {len(failed)} failed", sep="\n")
+    mends, still_differ = check_mends(found)
+    print(*still_differ, f"{mends} mends typed in at both widths: {len(still_differ)} failed", sep="\n")
     if options.record:
         record(options.record, one["hazards"])
-    return 1 if wrong or failed or not count else 3 * missed
+    return 1 if wrong or failed or still_differ or not count else 3 * missed
 
 
 if __name__ == "__main__":

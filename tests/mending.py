@@ -34,6 +34,11 @@ ATTRIBUTE = re.compile(r"add __attribute__\(\(aligned\(8\)\)\) to ([\w, ]+)")
 MAKE = re.compile(r"make ([\w, ]+ __\w+(?: and [\w, ]+ __\w+)*)(?: \(align to 8\))?")
 GROUP = re.compile(r"([\w, ]+) (__(?:aligned_)?[us]64)")
 
+
+class NoC(AssertionError):
+    """gcc refuses a mended record."""
+
+
 Place = tuple[str, str]  # a record by name, and file:line
 
 
@@ -62,12 +67,10 @@ class Declared:
 def proposed(pairs, ioctls=()):
     """The hazards, and a trial of each mend among them; the mend of an ioctl is that of its argument."""
     found = compared(pairs, find("i386"), find("x86-64"), ioctls)
-    mends = {(hazard.record, hazard.header): hazard.mend for hazard in found}
-    trials = [
-        trial(f"{pair.name}, {pair.here.where}: {mend}", pair.here, pair.there, mend, mends)
-        for pair in pairs
-        if (mend := mends.get((pair.name, pair.here.where)))
-    ]
+    texts = {(hazard.record, hazard.header): hazard.mend for hazard in found}
+    mended = [(pair, mend) for pair in pairs if (mend := texts.get((pair.name, pair.here.where)))]
+    mends = {(pair.name, record.where): mend for pair, mend in mended for record in (pair.here, pair.there)}
+    trials = [trial(f"{p.name}, {p.here.where}: {mend}", p.here, p.there, mend, mends) for p, mend in mended]
     return found, trials
 
 
@@ -78,11 +81,12 @@ def place_of(record):
 def trial(label, here, there, text, mends):
     """`text` typed into the record, and into the records in it the mends that it names, and so on inwards."""
     chosen = {place_of(record): text for record in (here, there)}
-    todo = [(record, text) for record in (here, there)]
+    todo, seen = [(here, text), (there, text)], set()
     while todo:
         record, said = todo.pop()
         for inner in inside(record):
-            if place_of(inner) not in chosen and str(inner) in named(said):
+            if id(inner) not in seen and str(inner) in named(said):
+                seen.add(id(inner))
                 chosen[place_of(inner)] = mends[place_of(inner)]
                 todo.append((inner, mends[place_of(inner)]))
     return Trial(label, here, there, chosen)
@@ -202,13 +206,13 @@ def paths(record):
 
 
 def answers(trials, abi):
-    """What gcc says of each trial at that width.  Raises AssertionError with its words where it refuses one."""
+    """What gcc says of each trial at that width.  Raises NoC with its words where it refuses one."""
     text = PREAMBLE + "\n".join(written(one, abi, f"r{i}_") for i, one in enumerate(trials))
     command = ["gcc", WIDTHS[abi], "-w", "-fms-extensions", "-S", "-o", "-", "-xc", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if "error" in line]
-        raise AssertionError("\n".join([*told[:5], *(explained(trials, told[0]))]))
+        raise NoC("\n".join(told[:5]))
     found = {}
     for line in done.stdout.splitlines():
         if label := re.match(r"r(\d+)_answers:", line):
@@ -216,11 +220,6 @@ def answers(trials, abi):
         elif value := re.match(r"\s+\.long\s+(\d+)", line):
             current.append(int(value[1]) - 1)
     return [found[i] for i in range(len(trials))]
-
-
-def explained(trials, error):
-    number_ = re.search(r"<stdin>:(\d+)", error)
-    return [f"at line {number_[1]} of the trials {[one.label for one in trials][:5]}..."] if number_ else []
 
 
 def disagreements(trials):

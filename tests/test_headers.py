@@ -358,6 +358,7 @@ def test_the_census_misses_nothing_and_invents_nothing():
     assert done.returncode in (0, 3), done.stdout + done.stderr  # 3: only too slow, which a busy machine can be
     assert re.search(r"^[1-9]\d{4,} static assertions at both widths: 0 failed$", done.stdout, re.M), done.stdout
     assert "gcc and pure Python find the same: True" in done.stdout
+    assert re.search(r"^[1-9]\d{2,} mends typed in at both widths: 0 failed$", done.stdout, re.M), done.stdout
     kinds = {kind: int(count) for count, kind in re.findall(r"^ +(\d+) (.+)$", done.stdout, re.M)}
     assert set(kinds) == set(layout.KINDS)
     assert kinds["tail padding"] + kinds["interior shift"] + kinds["nested record"] > 100

@@ -102,8 +102,7 @@ def _hazard(pair: Pair, mender: _Mender) -> Hazard | None:
         return None
     if difference is None:
         return None
-    mend = mender.mend(pair).text if difference[0] != DEFINITION else ""
-    return Hazard(pair.name, pair.here.where, *difference, mend)
+    return Hazard(pair.name, pair.here.where, *difference, mender.text(pair) if difference[0] != DEFINITION else "")
 
 
 def both_have(records: Mapping[str, Record], other: Mapping[str, Record] | None) -> list[tuple[str, Ioctl, Ioctl]]:
@@ -148,7 +147,10 @@ def differs(pair: Pair, a: Abi, b: Abi) -> tuple[str, tuple[int, int], list[str]
 
 def _depends_on_width(one: Type, two: Type, a: Abi, b: Abi) -> bool:
     # Does a scalar in the type, the length of an array or the width of a bit-field differ?
-    return _widths(one, a, {}) != _widths(two, b, {})
+    try:
+        return _widths(one, a, {}) != _widths(two, b, {})
+    except RecursionError:
+        raise BadInput(f"{one}: nested too deeply") from None
 
 
 def _widths(ctype: Type, abi: Abi, known: dict[int, int]) -> object:
@@ -196,10 +198,17 @@ class _Mender:
             found = self._mends[id(pair.here)] = self._find(pair)
         return found
 
+    def text(self, pair: Pair) -> str:
+        """What to do about the record; "" too where it is nested so deeply that there is no telling."""
+        try:
+            return self.mend(pair).text
+        except RecursionError:
+            return ""
+
     def mend_named(self, name: str) -> str:
         """What to do about the record of an ioctl: mend it, if there is a mend."""
         pair = self._by_name.get(name)
-        return f"mend {name}" if pair and self._may_differ(pair) and self.mend(pair).text else ""
+        return f"mend {name}" if pair and self._may_differ(pair) and self.text(pair) else ""
 
     def _find(self, pair: Pair) -> _Mend:
         inner = self._mended_inside(pair.here)
@@ -401,7 +410,8 @@ def _padded(record: Record, name: str, length: int) -> Record:
 
 
 def _in_front(record: Record, names: list[str]) -> Record:
-    return _with_members(record, sorted(record.members, key=lambda m: m.name not in names))
+    chosen = set(names)
+    return _with_members(record, sorted(record.members, key=lambda m: m.name not in chosen))
 
 
 def _at_least_8(align: Number) -> Number:
@@ -413,7 +423,8 @@ def _record_aligned(record: Record) -> Record:
 
 
 def _aligned(record: Record, names: list[str]) -> Record:
-    changed = [m._replace(align=_at_least_8(m.align)) if m.name in names else m for m in record.members]
+    chosen = set(names)
+    changed = [m._replace(align=_at_least_8(m.align)) if m.name in chosen else m for m in record.members]
     return _with_members(record, changed)
 
 
