@@ -435,13 +435,14 @@ def outcomes(
     kernels: Iterable[Kernel] = tuple(KERNELS.values()),
     modes: Iterable[Mode] = tuple(MODES.values()),
     schedules: Iterable[str] = ("sequential", "burst"),
+    cell: Callable[[Kernel, Reader, Mode, str], Outcome] = play,
 ) -> pd.DataFrame:
     """Every kernel with every reader: a row per cell, with the columns of `Outcome.as_dict`.
 
-    Its `attrs` hold the `provenance`: a model.  Raises what `play` raises.
+    Its `attrs` hold the `provenance`: a model, unless another `cell` plays them.  Raises what that raises.
     """
     readers, modes, schedules = list(readers), list(modes), list(schedules)
-    return frame([play(k, r, m, s) for k in kernels for r in readers for m in modes for s in schedules])
+    return frame([cell(k, r, m, s) for k in kernels for r in readers for m in modes for s in schedules])
 
 
 def frame(cells: Iterable[Outcome]) -> pd.DataFrame:

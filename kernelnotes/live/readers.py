@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -157,8 +158,5 @@ def outcomes(
     schedules: Iterable[str] = ("sequential", "burst"),
 ) -> pd.DataFrame:
     """As `autofs.outcomes`, every cell run for real.  Raises Unavailable where the programs cannot be made."""
-    readers, modes, schedules = list(readers), list(modes), list(schedules)
     with programs() as built:
-        return matrix.frame(
-            [play(built, k, r, m, s) for k in kernels for r in readers for m in modes for s in schedules]
-        )
+        return matrix.outcomes(readers, kernels, modes, schedules, partial(play, built))
