@@ -8,6 +8,7 @@
     layout      offsets, holes, padding; comparison; bytes to values and back
     btf         the running kernel's own types, read from BTF bytes
     autofs      the packet, its readers, the kernel's fixes, and who is left hanging
+    repair      a TCP connection at rest, and the calls that dump and restore it
     pipes       byte pipe and packet pipe as plain buffers
     provenance  live, recorded or model: carried by every result
     recordings  what a real kernel did, with kernel, command and date

@@ -1,1 +1,49 @@
-"""TCP connection repair: taking a live connection apart, and putting it together elsewhere."""
+"""TCP connection repair: what a connection is, and the calls that take it apart and put it together again.
+
+constants  the names and numbers of the kernel's headers
+options    the socket options that belong to a connection
+snapshot   a connection at rest: two queues and a handful of numbers
+files      a snapshot as a file
+steps      dump and restore as lists of calls
+segment    one TCP segment, read from a packet or written as one
+"""
+
+from kernelnotes.repair.constants import TcpOption, TcpState, Window
+from kernelnotes.repair.options import OPTIONS
+from kernelnotes.repair.snapshot import STATES, Snapshot, check
+from kernelnotes.repair.steps import (
+    Before,
+    Step,
+    commit_steps,
+    dump_steps,
+    freeze_steps,
+    look_steps,
+    perform,
+    prepare_steps,
+    release_steps,
+    restore_steps,
+    resume_steps,
+    run,
+)
+
+__all__ = [
+    "OPTIONS",
+    "STATES",
+    "Before",
+    "Snapshot",
+    "Step",
+    "TcpOption",
+    "TcpState",
+    "Window",
+    "check",
+    "commit_steps",
+    "dump_steps",
+    "freeze_steps",
+    "look_steps",
+    "perform",
+    "prepare_steps",
+    "release_steps",
+    "restore_steps",
+    "resume_steps",
+    "run",
+]
