@@ -3,6 +3,9 @@
     def lookup(name):                       "src" -> the folder to show there; None: there is no such name
         return {"src": "/usr/src", "scratch": TMPFS}.get(name)
 
+    def lookup(name, requester):            the same, told who asks: requester.uid, requester.gid, requester.pid
+        return f"/home/{requester.uid}"
+
     with Automount("/mnt/auto", lookup, timeout=5) as served:
         subprocess.run(["ls", "/mnt/auto/src"], process_group=0)
     print(served.log)
@@ -45,6 +48,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import inspect
 import os
 import select
 import struct
@@ -54,7 +58,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from kernelnotes import autofs
 from kernelnotes.abi import find
@@ -72,7 +76,21 @@ DEVICE = "/dev/autofs"
 LONGEST_NAME = 253  # bytes
 MOST_MAP_BYTES = 1 << 20
 
-Lookup = Callable[[str], str | os.PathLike[str] | None]
+Source = str | os.PathLike[str] | None
+
+
+class Requester(NamedTuple):
+    """Who looked a name up first, as the kernel says: the ids of its user and group, and of its process.
+
+    `pid` is as it is seen from the daemon's pid namespace, 0 where it is not to be seen.  The process may have ended.
+    """
+
+    uid: int
+    gid: int
+    pid: int
+
+
+Lookup = Callable[[str], Source] | Callable[[str, Requester], Source]
 
 
 def unfix(fd: int) -> None:
@@ -151,8 +169,10 @@ class Automount:
     """An automounter on the folder `path`, for as long as the `with` block lasts.
 
     `lookup(name)` says what to mount: the absolute path of a folder (a bind mount of it), `TMPFS`, or None for ENOENT.
-    For a direct mount the name is `path`.  An exception in it is ENOENT too, and stands in the log.  It is called in a
-    thread of its own, one request at a time; the block ends no sooner than a call that is under way.
+    For a direct mount the name is `path`.  A lookup that needs a second argument, `lookup(name, requester)`, is told
+    who asks; one that can do without is given the name alone.  What is mounted is there for everybody, whoever asked
+    first.  An exception in it is ENOENT too, and stands in the log.  It is called in a thread of its own, one request
+    at a time; the block ends no sooner than a call that is under way.
 
     What nobody has used for `timeout` seconds (whole ones, 0: never) is unmounted.  Events are in `log`, or come as
     they happen from `follow()`.  `pipe` is the write end of the pipe, for `unfix`.
@@ -161,8 +181,8 @@ class Automount:
     In the end everything is unmounted, on an exception, Ctrl-C, SIGTERM and SIGHUP too (they raise KeyboardInterrupt or
     SystemExit in the block, if it runs in the main thread); what is still in use is detached.
 
-    Raises BadInput for a `path` that is no folder or is served already, Unavailable where this machine cannot do it,
-    and CallFailed where the kernel refuses.
+    Raises BadInput for a `path` that is no folder or is served already and for a `lookup` of other arguments,
+    Unavailable where this machine cannot do it, and CallFailed where the kernel refuses.
     """
 
     def __init__(
@@ -176,7 +196,7 @@ class Automount:
         if os.path.samefile(self.path, "/"):
             raise BadInput("autofs: the root folder cannot be served: what is mounted on it is never reached")
         self.pipe = -1
-        self._lookup, self._timeout, self._direct = lookup, timeout, direct
+        self._ask, self._timeout, self._direct = _of_two(lookup), timeout, direct
         self._kind = "direct" if direct else "indirect"
         self._abi = _abi_of_the_kernel()
         self._events: list[Event] = []
@@ -408,9 +428,10 @@ class Automount:
 
     def _missing(self, name: str, fields: Any) -> None:
         token = fields["token"]
-        self._note("missing", name=name, token=token, **{key: fields[key] for key in ("uid", "gid", "pid")})
+        who = {key: fields[key] for key in Requester._fields}
+        self._note("missing", name=name, token=token, **who)
         try:
-            source = self._lookup(name)
+            source = self._ask(name, Requester(**who))
             problem = "" if source is not None else "no such name"
             if source is not None:
                 self._mount(os.fspath(source), name)
@@ -493,6 +514,29 @@ def _abi_of_the_kernel() -> str:
     if machine_name not in ABIS or struct.calcsize("P") * 8 != (64 if "64" in machine_name else 32):
         raise Unavailable(f"autofs: a {struct.calcsize('P') * 8}-bit Python on {machine_name} is not known here")
     return ABIS[machine_name]
+
+
+def _of_two(lookup: Lookup) -> Callable[[str, Requester], Source]:
+    # The same as a function of two arguments.  One is enough for dict.get: its second is no requester.
+    def takes(*arguments: object) -> bool:
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            return False
+        return True
+
+    if not callable(lookup):
+        raise BadInput(f"autofs: lookup is {lookup!r}, expected a function (name) or (name, requester)")
+    of_one = cast(Callable[[str], Source], lookup)
+    try:
+        signature = inspect.signature(lookup)
+    except ValueError:  # some functions written in C do not tell
+        return lambda name, _: of_one(name)
+    if takes("name"):
+        return lambda name, _: of_one(name)
+    if not takes("name", "requester"):
+        raise BadInput(f"autofs: lookup takes {signature}, expected (name) or (name, requester)")
+    return cast(Callable[[str, Requester], Source], lookup)
 
 
 def _autofs_on(path: str) -> mounts.Mounted | None:

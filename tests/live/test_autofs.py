@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import random
@@ -23,7 +24,7 @@ import pytest
 from kernelnotes import autofs
 from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live import mounts, pipes
-from kernelnotes.live.autofs import TMPFS, Automount, control, read_map, unfix
+from kernelnotes.live.autofs import TMPFS, Automount, Requester, control, read_map, unfix
 from live.isolated import isolated
 
 
@@ -130,6 +131,80 @@ def test_the_log_names_who_asked(folder):
     assert (asked.pid, asked.uid, asked.gid) == (asker.pid, 1000, 1001)
     assert f"pid {asker.pid}, uid 1000, gid 1001" in str(asked)
     assert list(served.log.to_frame()["receiver"])[:3] == ["kernel", "daemon", "kernel"]
+
+
+@isolated
+def test_a_lookup_of_two_arguments_is_told_who_asks(folder):
+    told = []
+    with Automount(folder, lambda name, requester: told.append((name, requester)) or TMPFS):
+        asker = start("ls", f"{folder}/name", user=1000, group=1001, extra_groups=[])
+        ended(asker)
+    assert told == [("name", Requester(uid=1000, gid=1001, pid=asker.pid))]
+
+
+@isolated
+def test_a_lookup_decides_by_who_asks(folder):
+    source = folder.parent / "source"
+    with Automount(folder, lambda name, requester: source if requester.uid == 1000 else None):
+        assert "No such file" in ls(folder / "name")
+        assert ls(folder / "name", user=1000) == "hello"
+
+
+class Lookups:
+    """Ways to write a lookup: each returns the arguments it was given."""
+
+    def one(self, *given):
+        """Takes any number; one is enough."""
+        return given
+
+    def two(self, name, requester):
+        """Both are needed."""
+        return name, requester
+
+    def three(self, name, requester, more=None):
+        """The last may be left out."""
+        return name, requester
+
+    def __call__(self, name):
+        """An object to be called."""
+        return (name,)
+
+
+WHO = Requester(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "given"),
+    [
+        (lambda name: (name,), ("n",)),
+        ({"n": ("n",)}.get, ("n",)),  # its second argument is something else, and not needed
+        (lambda name, default=None: (name, default), ("n", None)),
+        (Lookups().one, ("n",)),
+        (Lookups(), ("n",)),
+        (str, "n"),  # has no signature
+        (Lookups().two, ("n", WHO)),
+        (Lookups().three, ("n", WHO)),
+        (functools.partial(Lookups.two, None), ("n", WHO)),
+        (functools.partial(Lookups().two, requester=None), ("n", None)),
+    ],
+)
+def test_a_lookup_gets_one_argument_where_one_is_enough_else_two(tmp_path, lookup, given):
+    assert Automount(tmp_path, lookup)._ask("n", WHO) == given
+
+
+@pytest.mark.parametrize(
+    ("lookup", "complaint"),
+    [
+        (lambda: None, r"lookup takes \(\), expected \(name\) or \(name, requester\)"),
+        (lambda a, b, c: None, r"lookup takes \(a, b, c\), expected"),
+        (lambda name, *, requester: None, r"lookup takes \(name, \*, requester\), expected"),
+        ({"a": "/"}, r"lookup is \{'a': '/'\}, expected a function"),
+        (None, "lookup is None, expected a function"),
+    ],
+)
+def test_a_lookup_that_cannot_be_called_so_is_refused(tmp_path, lookup, complaint):
+    with pytest.raises(BadInput, match=complaint):
+        Automount(tmp_path, lookup)
 
 
 @isolated
