@@ -225,6 +225,11 @@ class Automount:
             self._raise_if_broken()
 
     def _open(self) -> None:
+        if not os.getpgrp():
+            raise Unavailable(
+                "autofs: the leader of this process group is outside of our pid namespace, and the kernel would take "
+                "nobody for the daemon. Remedy: a group of one's own, os.setpgid(0, 0)"
+            )
         # Each step is followed by what undoes it; they are undone in reverse order.
         self._undo.callback(self._close)
         read, self.pipe = os.pipe2(os.O_CLOEXEC)  # plain: the kernel itself makes it a packet pipe

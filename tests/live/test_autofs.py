@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 
 from kernelnotes import autofs
-from kernelnotes.errors import BadInput, CallFailed
-from kernelnotes.live import mounts, pipes
+from kernelnotes.errors import BadInput, CallFailed, Unavailable
+from kernelnotes.live import mounts, pipes, trial
 from kernelnotes.live.autofs import TMPFS, Automount, Requester, control, read_map, unfix
-from live.isolated import isolated
+from live.isolated import CLONE_NEWPID, isolated
 
 
 @pytest.fixture
@@ -359,6 +359,59 @@ def test_the_root_folder_is_refused_before_anything_is_mounted(monkeypatch):
     for path in ("/", "/usr/.."):
         with pytest.raises(BadInput, match="the root folder cannot be served"):
             Automount(path, lambda name: None)
+
+
+def in_a_child(work):
+    """What `work()` says, in a child of this process."""
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(write, work().encode())
+        except BaseException as e:
+            os.write(write, f"{type(e).__name__}: {e}".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read) as said:  # to the end, of grandchildren too
+        return said.read()
+
+
+def served_or_not(folder):
+    """`served`, or why not."""
+    try:
+        with Automount(folder, lambda name: TMPFS):
+            return ls(folder / "name") or "served"
+    except Unavailable as e:
+        return str(e)
+
+
+@isolated
+def test_a_process_group_from_outside_of_the_pid_namespace_is_refused_before_anything_is_mounted(folder):
+    def first_of_its_namespace():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mounts, "mount", lambda *_, **__: pytest.fail("mounted"))
+            refused = served_or_not(folder)
+        os.setpgid(0, 0)
+        return f"{refused} | {served_or_not(folder)}"
+
+    trial._libc("unshare", CLONE_NEWPID)  # for the child to come
+    assert in_a_child(first_of_its_namespace) == (
+        "autofs: the leader of this process group is outside of our pid namespace, and the kernel would take nobody "
+        "for the daemon. Remedy: a group of one's own, os.setpgid(0, 0) | served"
+    )
+
+
+@isolated
+def test_the_leader_of_the_process_group_may_have_ended(folder):
+    def leader():
+        os.setpgid(0, 0)
+        if os.fork():
+            os._exit(0)
+        until(lambda: not Path(f"/proc/{os.getpgrp()}").exists())
+        return served_or_not(folder)
+
+    assert in_a_child(leader) == "served"
 
 
 @isolated
