@@ -73,6 +73,7 @@ from kernelnotes.provenance import Provenance
 SOURCE = "kernelnotes"  # what our mounts call themselves in /proc/self/mountinfo
 TMPFS = "tmpfs"  # what a lookup returns for an empty file system of its own
 DEVICE = "/dev/autofs"
+DETACHED = "it is in use: detached"
 LONGEST_NAME = 253  # bytes
 MOST_MAP_BYTES = 1 << 20
 
@@ -328,26 +329,44 @@ class Automount:
             pass
 
     def _unmount_all(self) -> None:
-        hanging = mounts.below(mounts.mount_id(self._root))
-        os.close(self._root)
+        # First what hangs on ours, to tell what is in use; the last call takes with it what could not be unmounted.
+        here = mounts.mount_id(self._root)
         failed: list[CallFailed] = []
-        for point, what in [*((point, "unmount") for point in hanging), (self.path, "end")]:
-            try:
-                self._let_go(point, what)
-            except CallFailed as e:  # the others shall go all the same
-                failed.append(e)
+        try:
+            for name in self._hanging(here):
+                try:
+                    self._let_go(name)
+                except CallFailed as e:  # the others shall go all the same
+                    failed.append(e)
+            if _is_mounted(here):
+                in_use = not self._is_idle()
+                while _is_mounted(here):  # again, if somebody covered it this moment
+                    mounts.unmount(".", inside=self._root)
+                self._note("end", DETACHED if in_use else "", name=self.path)
+        finally:
+            os.close(self._root)
         if failed:
             raise failed[0]
 
-    def _let_go(self, point: str, what: str) -> None:
+    def _hanging(self, here: int) -> list[str]:
+        # The names that something is mounted on, in the order of unmounting; what hangs on that goes with it.
+        points = {m.id: m.point for m in mounts.mounted()}
+        names = [os.path.relpath(point, points[here]) for point in mounts.below(here)] if here in points else []
+        return [name for name in names if "/" not in name and (name == ".") == self._direct]
+
+    def _is_idle(self) -> bool:
+        # Of the autofs itself: no process has a file or its working folder there.
+        answer = fcntl.ioctl(self._root, self._number("AUTOFS_IOC_ASKUMOUNT"), bytes(4))
+        return answer != bytes(4)
+
+    def _let_go(self, target: str) -> None:
         try:
-            detached = mounts.unmount(point)
+            detached = mounts.unmount(target, inside=self._root)
         except CallFailed as e:
             if e.errno not in (errno.EINVAL, errno.ENOENT):  # somebody else was quicker
                 raise
             return
-        name = os.path.relpath(point, self.path) if point != self.path else point
-        self._note(what, "it is in use: detached" if detached else "", name=name)
+        self._note("unmount", DETACHED if detached else "", name=self.path if self._direct else target)
 
     def _close(self) -> None:
         with self._news:
@@ -448,18 +467,19 @@ class Automount:
         self._reply("fail" if problem else "ready", name, token, problem)
 
     def _mount(self, source: str, name: str) -> None:
-        target = self._target(name)
         if source != TMPFS and not os.path.isabs(source):
             raise BadInput(f"the source of {name!r} is {source!r}, expected an absolute path or {TMPFS}")
+        target = self._target(name)
         if not self._direct:
-            os.makedirs(target, exist_ok=True)  # a daemon that died may have left it
+            with contextlib.suppress(FileExistsError):  # a daemon that died may have left it
+                os.mkdir(target, dir_fd=self._root)
         try:
             if source == TMPFS:
-                mounts.mount("tmpfs", target, "tmpfs", options="mode=755")
+                mounts.mount("tmpfs", target, "tmpfs", options="mode=755", inside=self._root)
             else:
-                mounts.mount(source, target, flags=mounts.MS_BIND)
+                mounts.mount(source, target, flags=mounts.MS_BIND, inside=self._root)
                 # What somebody mounts below the source shows up here, but what we unmount here stays there.
-                mounts.mount("", target, flags=mounts.MS_SLAVE | mounts.MS_REC)
+                mounts.mount("", target, flags=mounts.MS_SLAVE | mounts.MS_REC, inside=self._root)
         except CallFailed:
             self._remove(target)
             raise
@@ -468,7 +488,7 @@ class Automount:
         self._note("expire", name=name, token=token)
         target = self._target(name)
         try:
-            mounts.unmount_idle(target)
+            mounts.unmount_idle(target, inside=self._root)
             self._note("unmount", name=name)
         except CallFailed as e:
             if e.errno != errno.EINVAL:  # it is mounted, and was taken into use this moment
@@ -480,10 +500,11 @@ class Automount:
     def _remove(self, target: str) -> None:
         if not self._direct:
             with contextlib.suppress(OSError):
-                os.rmdir(target)
+                os.rmdir(target, dir_fd=self._root)
 
     def _target(self, name: str) -> str:
-        return self.path if self._direct else os.path.join(self.path, name)
+        # From the root of the mount: who may rename a folder above it decides where its path leads.
+        return "." if self._direct else name
 
     def _reply(self, what: str, name: str, token: Any, detail: str = "") -> None:
         # Noted first: who waits may go on, and look at the log, before the call has returned.
@@ -547,6 +568,10 @@ def _of_two(lookup: Lookup) -> Callable[[str, Requester], Source]:
 def _autofs_on(path: str) -> mounts.Mounted | None:
     # The one mounted last; something else may cover it.
     return next((m for m in reversed(mounts.mounted()) if m.point == path and m.fstype == "autofs"), None)
+
+
+def _is_mounted(number: int) -> bool:
+    return any(m.id == number for m in mounts.mounted())
 
 
 def _holders(pipe: str) -> Iterator[int]:

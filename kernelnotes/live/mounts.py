@@ -75,37 +75,46 @@ def mount_id(fd: int) -> int:
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")))
 
 
-def mount(source: str, target: str, fstype: str = "", flags: int = 0, options: str = "") -> None:
-    """Mount a file system or, with MS_BIND, a folder.  Raises CallFailed."""
-    given = [os.fsencode(text) if text else None for text in (source, target, fstype, options)]
+def mount(source: str, target: str, fstype: str = "", flags: int = 0, options: str = "", *, inside: int = -1) -> None:
+    """Mount a file system or, with MS_BIND, a folder.  Raises CallFailed.
+
+    With `inside`, an open folder, `target` is a path from there, and no other folder that has got its name in the
+    meantime is meant.  This holds below, too.
+    """
+    given = [os.fsencode(text) if text else None for text in (source, _from(inside, target), fstype, options)]
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(*given[:3], ctypes.c_ulong(flags), given[3]):
         _fail(f"mount {fstype or source} on {target}")
 
 
-def unmount(target: str) -> bool:
+def unmount(target: str, *, inside: int = -1) -> bool:
     """umount2(2) of what covers `target`; what is in use is detached: out of sight now, gone with its last user.
 
-    True if it had to be detached.  Raises CallFailed.
+    What is mounted below it counts as a use and goes with it.  True if it had to be detached.  Raises CallFailed.
     """
     try:
-        unmount_idle(target)
+        unmount_idle(target, inside=inside)
     except CallFailed as e:
         if e.errno != errno.EBUSY:
             raise
-        _umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
+        _umount2(target, inside, UMOUNT_NOFOLLOW | MNT_DETACH)
         return True
     return False
 
 
-def unmount_idle(target: str) -> None:
+def unmount_idle(target: str, *, inside: int = -1) -> None:
     """umount2(2) of what covers `target`.  Raises CallFailed: EBUSY where it is in use, EINVAL where nothing does."""
-    _umount2(target, UMOUNT_NOFOLLOW)
+    _umount2(target, inside, UMOUNT_NOFOLLOW)
 
 
-def _umount2(target: str, flags: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(target), flags):
+def _umount2(target: str, inside: int, flags: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(_from(inside, target)), flags):
         _fail(f"unmount {target}")
+
+
+def _from(inside: int, target: str) -> str:
+    # mount(2) and umount2(2) know no dir_fd.
+    return f"/proc/self/fd/{inside}/{target}" if inside >= 0 else target
 
 
 def _fail(step: str) -> None:

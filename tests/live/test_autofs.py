@@ -118,6 +118,7 @@ def test_a_name_is_mounted_when_somebody_asks_and_unknown_ones_do_not_exist(fold
         *((what, "other") for what in ("missing", "fail")),
     ]
     assert [e.what for e in log.events][-4:] == ["catatonic", "unmount", "unmount", "end"]
+    assert {e.detail for e in log.events[-4:]} == {""}
     assert log.provenance.kind == "live"
     assert log.provenance.kernel == " ".join(os.uname()[i] for i in (0, 2))
 
@@ -421,6 +422,57 @@ def test_a_mount_that_is_not_ours_is_left_alone(folder, monkeypatch):
         pytest.fail("served")
     assert mounted_below(folder) == [str(folder)]
     mounts.unmount(str(folder))
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@isolated
+def test_an_ancestor_that_is_swapped_leads_it_to_nobody_elses_mount(folder, direct):
+    above, elsewhere, victim = (folder.parent / name for name in ("above", "elsewhere", "victim"))
+    for path in (above / "auto", victim / "auto"):
+        path.mkdir(parents=True)
+    with Automount(above / "auto", lambda name: folder.parent / "source", timeout=1, direct=direct) as served:
+        first, second = (elsewhere / "auto" / ("" if direct else name) for name in ("first", "second"))
+        above.rename(elsewhere)  # whoever may write in the folder that it lies in
+        above.symlink_to(victim)
+        foreign = [victim / "auto"] if direct else [victim / "auto", victim / "auto/first"]
+        for path in foreign:
+            path.mkdir(exist_ok=True)
+            mounts.mount("tmpfs", str(path), "tmpfs")
+        assert ls(first) == "hello"
+        until(lambda: mounted_below(elsewhere) == [str(elsewhere / "auto")])  # expired
+        assert ls(second) == "hello"
+        assert ls(first) == "hello"
+        user = start("sleep", "60", cwd=first)
+    assert mounted_below(folder.parent) == [str(path) for path in foreign]
+    assert ls(victim / "auto") == ("" if direct else "first")
+    assert {e.name: e.detail for e in served.log.events[-3:] if e.what == "unmount"} == (
+        {str(above / "auto"): "it is in use: detached"} if direct else {"first": "it is in use: detached", "second": ""}
+    )
+    user.kill()
+    ended(user)
+    for path in reversed(foreign):
+        mounts.unmount(str(path))
+
+
+@isolated
+def test_what_is_mounted_in_its_place_by_others_is_left_alone(folder):
+    with Automount(folder, lambda name: TMPFS) as served:
+        ls(folder / "name")
+        subprocess.run(["umount", "-R", "-l", folder], check=True)
+        mounts.mount("tmpfs", str(folder), "tmpfs")
+    assert [m.fstype for m in mounts.mounted() if m.point == str(folder)] == ["tmpfs"]
+    assert [event.what for event in served.log.events][-1] == "catatonic"
+    mounts.unmount(str(folder))
+
+
+@isolated
+def test_who_works_in_the_folder_itself_keeps_it_until_he_leaves(folder):
+    with Automount(folder, lambda name: TMPFS) as served:
+        user = start("sleep", "60", cwd=folder)
+    assert (served.log.events[-1].what, served.log.events[-1].detail) == ("end", "it is in use: detached")
+    assert mounted_below(folder) == []
+    user.kill()
+    ended(user)
 
 
 @isolated
