@@ -43,13 +43,20 @@ HISTORY: tuple[Moment, ...] = (
         readers=("automount 5.0.6",),
     ),
     Moment(
+        "2010",
+        USER,
+        "systemd is new, and reads as many bytes as its own struct has, whatever the machine. A 32-bit one on a 64-bit "
+        "kernel gets the first packet right and is four bytes off at the second.",
+        "systemd 01f78473b104, src/automount.c",
+        readers=("automount 5.0.6", "systemd"),
+    ),
+    Moment(
         "2012-02",
         KERNEL,
         "Ian Kent's patch, for the sake of systemd: write four bytes less if the mount was made by a 32-bit program. "
         "Linux 3.3-rc5, and stable 3.0.24.",
         "Linux a32744d4abae",
         kernel="Kent, 3.3-rc5",
-        readers=("automount 5.0.6", "systemd"),
     ),
     Moment(
         "2012-02-27",
