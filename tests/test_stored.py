@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kernelnotes import cdecl, layout, recordings
+from kernelnotes import autofs, cdecl, layout, recordings
 from kernelnotes.errors import BadInput
 from kernelnotes.recordings import stored
 
@@ -58,6 +58,16 @@ def test_every_tail_padding_of_the_census_changes_the_size_and_moves_no_member()
     assert len(tails) > 50
     assert all(small != large for small, large in tails["sizes"])
     assert not tails["members"].map(len).any()
+
+
+def test_the_recorded_matrix_has_every_cell_and_says_what_the_model_says():
+    frame = recordings.outcomes()
+    origin = frame.attrs["provenance"]
+    assert (origin.kind, origin.kernel[:6]) == ("recorded", "Linux ")
+    assert "gcc -m32" in origin.command
+    assert "is a model" in origin.command
+    assert len(frame) == 144
+    assert (frame == autofs.outcomes()).all(axis=None)
 
 
 SERVED = {  # by the runs of automount, in the order of the names; facts of Debian's program, not of ours

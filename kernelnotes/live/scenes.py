@@ -6,7 +6,7 @@
 
 The last two need what `kernelnotes doctor` calls "autofs".  They leave nothing behind, whatever happens: each runs in a
 process with a mount and a pid namespace of its own, which ends, or is killed after `TIMEOUT_S`, and all in it.
-`python -m kernelnotes.live.scenes` prints both as JSON: so the recording in `autofs.scenes` came about.
+In there /mnt is an empty tmpfs, so that the names are the same on every machine.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 NAMES = ("alpha", "beta", "gamma")
+STAGE = Path("/mnt")
 
 
 def visit() -> Log:
@@ -52,7 +54,7 @@ def visit() -> Log:
 
     Raises Unavailable where this machine cannot do it, CallFailed where the scene breaks off.
     """
-    return scenes.log(_played("visit"), _provenance("an automounter is visited"))
+    return scenes.log(played("visit"), provenance("an automounter is visited"))
 
 
 def lose_step() -> pd.DataFrame:
@@ -60,14 +62,14 @@ def lose_step() -> pd.DataFrame:
 
     Raises as `visit` does.
     """
-    return scenes.steps(_played("lose_step"), _provenance("300 bytes read from the pipe of a mount"))
+    return scenes.steps(played("lose_step"), provenance("300 bytes read from the pipe of a mount"))
 
 
 def pipe_reads(experiments: scenes.Experiments) -> pd.DataFrame:
     """As `scenes.pipe_reads`, with pipes of the running kernel.  Raises Unavailable where it has no packet pipes."""
     machine.require("packet pipes")
     with ExitStack() as made:
-        origin = _provenance("write and read, pipe2(0) and pipe2(O_DIRECT)")
+        origin = provenance("write and read, pipe2(0) and pipe2(O_DIRECT)")
         return scenes.pipe_reads(experiments, lambda packets: made.enter_context(_Real(packets)), origin)
 
 
@@ -92,11 +94,13 @@ class _Real:
         return os.read(self._ends.read, size)
 
 
-def _provenance(what: str) -> Provenance:
+def provenance(what: str) -> Provenance:
+    """That it happened here and now."""
     return Provenance("live", f"{os.uname().sysname} {os.uname().release}", what, f"{date.today()}")
 
 
-def _played(scene: str) -> Any:
+def played(scene: str) -> Any:
+    """What a scene of `SCENES` tells, as JSON has it.  Raises as `visit` does."""
     machine.require("autofs")
     with tempfile.TemporaryDirectory(prefix="kernelnotes-scene-") as folder:
         command = [sys.executable, "-m", "kernelnotes.live.scenes", scene, folder]
@@ -116,7 +120,7 @@ def _played(scene: str) -> Any:
 
 
 def _visit(folder: Path) -> list[dict[str, Any]]:
-    home, source = folder / "home", folder / "source"
+    home, source = folder / "auto", folder / "src"
     source.mkdir()
     (source / "hello").write_text("hello")
     home.mkdir()
@@ -241,14 +245,18 @@ def _main(scene: str, folder: str) -> int:
     os.setsid()
     trial._libc("mount", None, b"/", None, ctypes.c_ulong(trial.MS_REC | trial.MS_PRIVATE), None)
     mounts.mount("proc", "/proc", "proc")
-    print(json.dumps(SCENES[scene](Path(folder))))
+    print(json.dumps(SCENES[scene](_stage(Path(folder)))))
     return 0
 
 
+def _stage(folder: Path) -> Path:
+    # /mnt, emptied for us alone; `folder` where there is none, or where what we run lives below it.
+    needed = [sys.executable, sys.prefix, __file__, shutil.which("stat") or "", *sys.path]
+    if not STAGE.is_dir() or STAGE.is_symlink() or any(Path(place).is_relative_to(STAGE) for place in needed):
+        return folder
+    mounts.mount("kernelnotes", str(STAGE), "tmpfs")
+    return STAGE
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        sys.exit(_main(*sys.argv[1:]))
-    else:
-        origin = _provenance("python -m kernelnotes.live.scenes")
-        kept = {name: getattr(origin, name) for name in ("kernel", "command", "date")}
-        print(json.dumps(kept | {name: _played(name) for name in SCENES}))
+    sys.exit(_main(*sys.argv[1:]))

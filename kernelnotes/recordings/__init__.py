@@ -39,12 +39,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import Provenance
-from kernelnotes.recordings.stored import census, packets, transcript
+from kernelnotes.recordings.stored import census, outcomes, packets, transcript
 
 if TYPE_CHECKING:
     from kernelnotes.traces import Trace
 
-__all__ = ["File", "Recording", "census", "from_events", "load", "names", "packets", "read", "transcript", "write"]
+__all__ = [
+    "File",
+    "Recording",
+    "census",
+    "from_events",
+    "load",
+    "names",
+    "outcomes",
+    "packets",
+    "read",
+    "transcript",
+    "write",
+]
 
 FORMAT, VERSION = "kernelnotes-recording", 1
 

@@ -1,4 +1,4 @@
-"""What programs printed, as it stood on the terminal; the census of the kernel's headers; packets of autofs."""
+"""What programs printed, as it stood on the terminal; the census of the kernel's headers; autofs: packets, matrix."""
 
 from __future__ import annotations
 
@@ -87,6 +87,17 @@ def packets() -> Packets:
     stream = stored["stream"]
     told = (bytes.fromhex(stream["data"]), tuple(stream["names"]), tuple(stream["tokens"]))
     return Packets(found, *told, _origin(stored))
+
+
+def outcomes() -> pd.DataFrame:
+    """The matrix of autofs with real readers: what `live.readers.outcomes` returned."""
+    from kernelnotes.autofs.matrix import Event, Outcome, frame
+
+    stored = _stored("autofs-matrix")
+    origin = _origin(stored)
+    for cell in stored["cells"]:
+        cell["events"] = tuple(Event(*event) for event in cell["events"])
+    return frame(Outcome(**cell, provenance=origin) for cell in stored["cells"])
 
 
 def _stored(name: str) -> dict[str, Any]:
