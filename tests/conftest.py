@@ -1,10 +1,13 @@
 """What every test can ask for: `@pytest.mark.needs("tcp repair")`, answered by trying (see `kernelnotes doctor`).
 
+A test that runs somebody else's program names it, `@pytest.mark.needs(program="pahole")`, with its package below.
+
 A machine that lacks the ability skips the test and says what would help. Where CI is set nothing is skipped quietly:
 each skip, whoever asked for it, is a failure unless its reason is on the list below.
 """
 
 import os
+import shutil
 from functools import cache
 
 import pytest
@@ -14,9 +17,14 @@ from kernelnotes.live import machine
 # Reasons, word for word, that no machine could mend.
 IMPOSSIBLE: tuple[str, ...] = ()
 
+# The programs that tests need, and Debian's packages of them, which tools/setup.py installs.
+PROGRAMS = {"automount": "autofs", "pahole": "dwarves"}
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # of programs for root, not in everybody's PATH
+
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs(*abilities): run only where `kernelnotes doctor` finds the abilities")
+    meaning = "run only where `kernelnotes doctor` finds the abilities, and the program of that name is installed"
+    config.addinivalue_line("markers", f"needs(*abilities, program=None): {meaning}")
 
 
 @cache
@@ -26,11 +34,19 @@ def ability(name):
     return answer
 
 
+def has_program(name):
+    """Whether the program is installed, for whomever."""
+    return bool(shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"))
+
+
 def pytest_runtest_setup(item):
     for marker in item.iter_markers("needs"):
         for found in map(ability, marker.args):
             if not found.available:
                 pytest.skip(f"needs {found.name}: {found.reason}. Remedy: {found.remedy}")
+        program = marker.kwargs.get("program")
+        if program and not has_program(program):
+            pytest.skip(f"needs {program}: it is not installed. Remedy: apt-get install {PROGRAMS[program]}")
 
 
 def _no_quiet_skip(report):

@@ -1,7 +1,6 @@
 """The benchmarks run, at a size at which their ratios mean nothing."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +65,7 @@ def test_malformed_input_gives_nothing_but_bad_input_for_two_seconds_each(tmp_pa
 
 
 @pytest.mark.needs("kernel types")
-@pytest.mark.skipif(not shutil.which("pahole"), reason="no pahole; apt-get install dwarves")
+@pytest.mark.needs(program="pahole")
 def test_btf_is_measured_beside_pahole():
     ran = subprocess.run([sys.executable, BENCHMARKS / "btf.py", "--sample", "3"], capture_output=True, text=True)
     assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow, which a busy machine can be

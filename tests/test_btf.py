@@ -1,7 +1,6 @@
 """BTF: against pahole on the running kernel, against the compilers that wrote it, and against bytes that lie."""
 
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.live import btf as live
 
 VMLINUX = live.FOLDER / "vmlinux"
-needs_pahole = pytest.mark.skipif(not shutil.which("pahole"), reason="no pahole; apt-get install dwarves")
+needs_pahole = pytest.mark.needs(program="pahole")
 
 
 @pytest.fixture(scope="module")

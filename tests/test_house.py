@@ -218,6 +218,9 @@ machine.examine = lambda names: [machine.Ability(*names, False, "", "it is Monda
 @pytest.mark.needs("autofs")
 def test_needing(): pass
 
+@pytest.mark.needs(program="pahole")
+def test_running(): pass
+
 @pytest.mark.skip(reason="no reason")
 def test_marked(): pass
 
@@ -238,7 +241,8 @@ def suite(tmp_path):
     conftest = (ROOT / "tests/conftest.py").read_text()
     listing = conftest.replace("IMPOSSIBLE: tuple[str, ...] = ()", 'IMPOSSIBLE = ("the moon is down",)')
     assert listing.count("the moon") == 1
-    (tmp_path / "conftest.py").write_text(listing)
+    conftest = listing.replace("/usr/local/sbin:/usr/sbin:/sbin", "")
+    (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "test_absent.py").write_text("import pytest\npytest.importorskip('no_such_package')\n")
     return tmp_path
@@ -256,19 +260,35 @@ def outcome(suite, **environment):
         "--continue-on-collection-errors",
         suite,
     ]
-    done = subprocess.run(command, cwd=suite, env=clean | environment, capture_output=True, text=True, check=False)
+    environment = clean | {"PATH": str(suite)} | environment
+    done = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, check=False)
     return done.stdout
 
 
 def test_a_machine_that_cannot_skips_with_reason_and_remedy(suite):
     output = outcome(suite)
     assert "needs autofs: it is Monday. Remedy: wait" in output
-    assert "1 passed, 5 skipped, 1 xfailed" in output
+    assert "needs pahole: it is not installed. Remedy: apt-get install dwarves" in output
+    assert "1 passed, 6 skipped, 1 xfailed" in output
+
+
+def test_a_program_is_found_in_the_path_and_where_only_root_has_its_path(suite):
+    (suite / "pahole").write_text("#!/bin/sh\n")
+    (suite / "pahole").chmod(0o755)
+    assert "2 passed, 5 skipped, 1 xfailed" in outcome(suite)
+    (suite / "sbin").mkdir()
+    (suite / "pahole").rename(suite / "sbin/pahole")
+    conftest = (suite / "conftest.py").read_text()
+    (suite / "conftest.py").write_text(conftest.replace('SYSTEM_PATH = ""', f'SYSTEM_PATH = "{suite}/sbin"'))
+    assert "2 passed, 5 skipped, 1 xfailed" in outcome(suite)
 
 
 def test_under_ci_every_skip_is_a_failure_unless_its_reason_is_listed(suite):
     output = outcome(suite, CI="true")
     red = set(re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M))
-    assert red == {"test_absent.py", *(f"test_suite.py::test_{name}" for name in ("needing", "marked", "calling"))}
+    assert red == {
+        "test_absent.py",
+        *(f"test_suite.py::test_{name}" for name in ("needing", "running", "marked", "calling")),
+    }
     assert "1 passed, 1 skipped, 1 xfailed" in output
     assert "needs autofs: it is Monday. Remedy: wait" in output

@@ -1,7 +1,9 @@
 """tools/setup.py on a machine that lacks things, and on one that is ready: no package is installed here."""
 
+import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -88,6 +90,16 @@ def test_a_package_is_not_missing_where_its_program_is(clone):
     script(clone.parent / "bin/npm", "exit 0")
     done = setup(clone, "--check", "book")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_programs_that_tests_need_are_of_packages_that_the_setup_knows():
+    needed = set(runpy.run_path(str(ROOT / "tests/conftest.py"))["PROGRAMS"].values())
+    code = "import json, setup; print(json.dumps([setup.GOALS['test'], list(setup.SYSTEM)]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "tools")}, capture_output=True, check=True
+    )
+    for packages in json.loads(done.stdout):
+        assert needed <= set(packages)
 
 
 def test_without_venv_support_nothing_is_made(clone):

@@ -819,6 +819,7 @@ def copy_of_the_packet(process, folder):
             os.close(fd)
 
 
+@pytest.mark.needs(program="automount")
 @isolated
 def test_debians_automount_is_served_packets_that_we_decode(folder):
     root = os.stat(folder.parent).st_dev

@@ -66,7 +66,7 @@ def test_a_kernel_that_shows_no_types_is_unavailable_with_a_remedy(monkeypatch):
 
 
 @kernel_types
-@pytest.mark.skipif(not shutil.which("pahole"), reason="no pahole; apt-get install dwarves")
+@pytest.mark.needs(program="pahole")
 def test_the_command_prints_the_struct_that_pahole_prints():
     theirs = subprocess.run(["pahole", "-C", "list_head", VMLINUX], capture_output=True, text=True, check=True).stdout
     ours = layout("--btf", "list_head").stdout
