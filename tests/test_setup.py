@@ -197,3 +197,93 @@ def test_without_npm_the_book_stops_and_the_tests_go_on(ready, goal, status):
     done = setup(ready, goal)
     assert done.returncode == status
     assert "npm is missing: the JavaScript of the book could not be fetched" in done.stdout
+
+
+# ------------------------------------------------------------------------------------- services stay down
+
+# A machine of our own: root in it, with an empty /usr/sbin and /etc/init.d that only it sees.
+INSIDE = 'mount --bind "$0/sbin" /usr/sbin && mount --bind "$0/init.d" /etc/init.d && PATH="$0/bin" exec "$@"'
+POLICY = "[ -e /usr/sbin/policy-rc.d ] && up=no || up=yes"
+
+
+@pytest.fixture
+def machine(ready):
+    """Give me a machine without automount, whose apt-get does so; what it did is in the lines of `did`."""
+    folder = ready.parent
+    for name in ("sbin", "init.d"):
+        (folder / name).mkdir()
+    (folder / "did").touch()
+    script(folder / "bin/update-rc.d", f'echo "$@" >> {folder}/did')
+
+    def install(apt_get):
+        script(folder / "bin/apt-get", f"{POLICY}\necho $1, services up: $up >> {folder}/did\n{apt_get}")
+        own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", INSIDE, str(folder)]
+        return subprocess.Popen(
+            [*own, sys.executable, "tools/setup.py", "test"],
+            cwd=ready,
+            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return install
+
+
+INSTALLS = (
+    "case $1 in install) : > /etc/init.d/autofs; : > /usr/sbin/automount; /bin/chmod +x /usr/sbin/automount;; esac"
+)
+WHOLE = ["update, services up: no", "install, services up: no", "autofs disable"]
+
+
+def did(clone):
+    return (clone.parent / "did").read_text().splitlines()
+
+
+def test_autofs_is_installed_without_being_started_now_or_later(ready, machine):
+    with machine(INSTALLS) as running:
+        told = running.stdout.read()
+    assert running.returncode == 0, told
+    assert did(ready) == WHOLE
+    assert files(ready.parent / "sbin") == ["automount"]
+
+
+def test_an_installation_that_fails_leaves_services_as_they_were(ready, machine):
+    with machine("exit 100") as running:
+        assert "`apt-get update -q` failed" in running.stdout.read()
+    assert did(ready) == WHOLE[:1]
+    assert files(ready.parent / "sbin") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_waits_for_the_packages_and_leaves_services_down(ready, machine, number):
+    # As apt-get does while dpkg is at work, this one goes on in spite of SIGINT.
+    slow = "case $1 in install) trap 'echo heard' INT; echo at work; /bin/sleep 0.5; /bin/sleep 0.5;; esac"
+    with machine(f"{slow}\n{INSTALLS}") as running:
+        while "at work" not in running.stdout.readline():
+            assert running.poll() is None
+        os.killpg(running.pid, number)
+        told = running.stdout.read()
+    assert "heard" in told
+    assert "setup: interrupted; run the same command again to resume" in told
+    assert running.returncode == 1
+    assert did(ready) == WHOLE
+    assert files(ready.parent / "sbin") == ["automount"]
+
+
+def test_a_download_is_broken_off_and_nothing_follows_it(ready, machine):
+    with machine("echo at work; exec /bin/sleep 60") as running:
+        while "at work" not in running.stdout.readline():
+            assert running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        assert "interrupted; run the same command again" in running.stdout.read()
+    assert did(ready) == WHOLE[:1]
+    assert files(ready.parent / "sbin") == []
+
+
+def test_the_machines_own_policy_is_left_as_it_is(ready, machine):
+    script(ready.parent / "sbin/policy-rc.d", "exit 104")
+    with machine(INSTALLS) as running:
+        assert running.stdout.read() is not None
+    assert (ready.parent / "sbin/policy-rc.d").read_text() == "#!/bin/sh\nexit 104\n"

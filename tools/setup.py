@@ -15,11 +15,12 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,15 +93,54 @@ def tell(packages: list[str]) -> None:
 def install_system(packages: list[str]) -> None:
     """As root on Debian: install; a failure is told and left to the checks that follow."""
     say(f"installing them with {' '.join(APT[:2])}")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    commands = [["apt-get", "update", "-q"], [*APT, "-q", *packages]]
-    if "autofs" in packages:  # nor at the next start of the machine
-        commands += [["update-rc.d", "autofs", "disable"]]
-    with services_stay_down() if "autofs" in packages else contextlib.nullcontext():
-        for command in commands:
-            if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
+    quiet = services_stay_down() if "autofs" in packages else contextlib.nullcontext()
+    with interruptions_wait() as run_whole, quiet:
+        for command in (["apt-get", "update", "-q"], [*APT, "-q", *packages]):
+            if not run_whole(command):
                 say(f"`{' '.join(command)}` failed")
-                return
+                break
+        # Nor at the next start of the machine, even where the installation broke off behind autofs.
+        if "autofs" in packages and Path("/etc/init.d/autofs").exists():
+            subprocess.run(["update-rc.d", "autofs", "disable"], start_new_session=True, check=False)
+
+
+@contextlib.contextmanager
+def interruptions_wait() -> Iterator[Callable[[list[str]], bool]]:
+    """Gives a function that runs a program and says whether it succeeded, and none after an interruption.
+
+    Nothing is left half done: SIGINT, SIGTERM and SIGHUP reach the program that runs, as SIGINT (apt-get breaks off a
+    download, and finishes what dpkg does), and become a KeyboardInterrupt at the end of all.
+    """
+    heard: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        os.write(1, b"setup: interrupted; waiting for what is being installed\n")  # print() may be at work just now
+        for program in running:
+            program.send_signal(signal.SIGINT)
+
+    def run_whole(command: list[str]) -> bool:
+        if heard:
+            return False
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        # A session of its own: the terminal's Ctrl-C reaches apt-get by us, and dpkg not at all.
+        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as program:
+            running.append(program)
+            if heard:  # just before it was in the list
+                program.send_signal(signal.SIGINT)
+            program.wait()
+            running.clear()
+        return program.returncode == 0
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield run_whole
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
