@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kernelnotes import refault, traces
+from kernelnotes import recordings, refault, traces
 from kernelnotes.views import refault as pictures
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def test_example_runs_by_itself(example, tmp_path):
 
 
 def test_there_is_an_example_for_running_for_using_and_for_courses():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert "kernelnotes doctor" in README
 
 
@@ -62,6 +63,53 @@ def test_layouts_are_shown_as_the_readme_says(tmp_path):
         done = subprocess.run([program, command, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert "struct" in done.stdout
+
+
+def autofs_command(name, **files):
+    """The words of the README's example of `kernelnotes autofs NAME`, and whether it says sudo."""
+    [(root, options)] = re.findall(rf"^(sudo )?\.venv/bin/kernelnotes autofs {name}\b(.*)$", README, re.M)
+    program = Path(sys.executable).with_name("kernelnotes")
+    return [program, "autofs", name, *(files.get(word, word) for word in options.split())], bool(root)
+
+
+def test_the_matrix_and_the_packets_are_shown_as_the_readme_says(tmp_path):
+    (tmp_path / "packets").write_bytes(recordings.packets().stream)
+    for name, told in (("matrix", "packet pipe"), ("decode", "missing_indirect, protocol 5")):
+        command, root = autofs_command(name, FILE=tmp_path / "packets")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, root) == (0, False), done.stderr
+        assert told in done.stdout
+
+
+@pytest.fixture
+def automount(tmp_path):
+    """The README's daemon at work in a mount namespace of its own: its process, and the folder that it serves."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/hello").touch()
+    (tmp_path / "map").write_text(f"docs {tmp_path}/docs\nscratch tmpfs\n")
+    command, root = autofs_command("mount", DIR=tmp_path / "home", MAP=tmp_path / "map")
+    assert root
+    alone = ["unshare", "--mount", "--propagation", "private", *command]
+    with subprocess.Popen(alone, process_group=0, stdout=subprocess.PIPE, text=True) as daemon:
+        try:
+            yield daemon, tmp_path / "home"
+        finally:
+            daemon.terminate()
+
+
+@pytest.mark.needs("autofs")
+def test_a_name_of_the_map_is_mounted_when_somebody_asks_as_the_readme_says(automount):
+    daemon, home = automount
+    assert " serve " in daemon.stdout.readline()
+    ask = ["timeout", "--signal=KILL", "20", "nsenter", "--mount", f"--target={daemon.pid}", "ls"]
+    listed = {
+        name: subprocess.run([*ask, home / name], capture_output=True, text=True) for name in ("docs", "scratch", "no")
+    }
+    assert (listed["docs"].stdout, listed["scratch"].returncode, listed["no"].returncode) == ("hello\n", 0, 2)
+    daemon.send_signal(signal.SIGINT)
+    assert daemon.stdout.read().splitlines()[-1].split()[2] == "end"
+    assert daemon.wait() == 0
 
 
 def test_reading_opens_the_page_that_the_build_makes():
