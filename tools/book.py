@@ -47,6 +47,7 @@ def inputs(root: Path = ROOT) -> str:
         ("kernelnotes", "*.py"),
         ("kernelnotes", "*.gz"),
         ("kernelnotes", "*.txt"),
+        ("kernelnotes", "*.c"),
         ("tools", "*.py"),
     ):
         files += sorted(p for p in (root / folder).rglob(kinds) if p.is_file() and ".ipynb_checkpoints" not in p.parts)

@@ -91,8 +91,8 @@ vertical-align:top;font-weight:400}
 .kn-matrix th{font-weight:600}
 .kn-matrix td.kn-ok{background:#d9f1e6}
 .kn-matrix td.kn-bad{background:#fbe0d6}
-.kn-matrix td b,.kn-matrix td small{display:block}
-.kn-matrix td small{font-size:.75rem;white-space:nowrap}
+.kn-matrix td b,.kn-matrix td small{display:block;white-space:nowrap}
+.kn-matrix td small{font-size:.75rem}
 .kn-log{margin:0;padding:0 0 0 1.6rem;font-size:.82rem;line-height:1.4;color:#1b1f24}
 .kn-log li.kn-trouble{font-weight:600;color:#8a2b00}
 .kn-card .kn-listing pre{background:#f6f8fa!important;color:#1b1f24!important;border:0;white-space:pre-wrap;
