@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live import inside
 
-NLMSG_ERROR = 2
 ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 ALL_NODES = ipaddress.ip_address("ff02::1")
@@ -45,7 +44,7 @@ class Addresses:
 
     def __init__(self, network: int, index: int, mac: bytes, subnets: tuple[str, ...]) -> None:
         self.index, self.mac = index, mac
-        self._subnets = {ipaddress.ip_network(s).version: ipaddress.ip_network(s) for s in subnets}
+        self._subnets: dict[int, Any] = {ipaddress.ip_network(s).version: ipaddress.ip_network(s) for s in subnets}
         self._prepared: dict[str, Prepared] = {}
         with inside.inside(network):
             self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -90,7 +89,8 @@ class Addresses:
         error, at = 0, 0
         while at < len(messages):
             at += HEADER.unpack_from(messages, at)[0]
-            error = error or -struct.unpack_from("=i", self._netlink.recv(4096), HEADER.size)[0]
+            answer = self._netlink.recv(4096)  # NLMSG_ERROR: a negative errno, 0 for done
+            error = error or -struct.unpack_from("=i", answer, HEADER.size)[0]
         if error:
             raise CallFailed(error, f"{step}: {os.strerror(error)}")
 
@@ -138,7 +138,7 @@ class Addresses:
         if address.version == 4:
             # A request, since Linux takes a reply only where its two hardware addresses are the same (arp_is_garp()).
             arp = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1)  # Ethernet, IPv4, their sizes, a request
-            body = arp + (self.mac + address.packed) + (bytes(6) + address.packed)
+            body: bytes = arp + (self.mac + address.packed) + (bytes(6) + address.packed)
             return b"\xff" * 6 + self.mac + struct.pack(">H", ETH_P_ARP) + body
         from dpkt import icmp6, ip6
 

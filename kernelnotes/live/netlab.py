@@ -68,14 +68,20 @@ class Lab:
             from pyroute2 import IPRoute
         except ImportError as e:
             raise Unavailable("netlab: pyroute2 is missing. Remedy: pip install 'kernelnotes[live]'") from e
-        with Signals(), contextlib.ExitStack() as stack:
-            self._switch = _network(stack)
-            with inside.inside(self._switch):
-                self._route = stack.enter_context(contextlib.closing(IPRoute()))
-            self._bridge = _add_link(self._route, "br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
-            self._route.link("set", index=self._bridge, state="up")
-            self._open = stack.pop_all()
+        try:
+            with Signals():
+                self._build(IPRoute)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _build(self, iproute: Any) -> None:
+        self._switch = _network(self._open)
+        with inside.inside(self._switch):
+            self._route = self._open.enter_context(contextlib.closing(iproute()))
+        self._bridge = _add_link(self._route, "br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
+        self._route.link("set", index=self._bridge, state="up")
 
     def __exit__(self, *_: object) -> None:
         with Signals():
