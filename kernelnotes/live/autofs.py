@@ -30,6 +30,8 @@ Things that surprise:
     given one of its own (`process_group=0` as above, or setsid(1)).
     Only files that are open for reading keep the pipe alive.  A child that inherits the read end (os.fork) keeps
     requesters waiting for a daemon that died; what `subprocess` starts does not inherit it.
+    Who is outside of the daemon's pid namespace gets ENOENT and never reaches the daemon.  No daemon of another pid
+    namespace can take the mount over.
     A name of 254 or 255 bytes gets ENOENT and never reaches the daemon: the kernel needs room for a slash.
     A daemon that is killed leaves its mount, and who waited for it waits on, until the next daemon takes over (start
     one on the same folder), or somebody else looks up a name and finds the pipe broken: everybody gets ENOENT then,
@@ -51,6 +53,7 @@ import fcntl
 import inspect
 import os
 import select
+import shlex
 import struct
 import sys
 import threading
@@ -83,7 +86,8 @@ Source = str | os.PathLike[str] | None
 class Requester(NamedTuple):
     """Who looked a name up first, as the kernel says: the ids of its user and group, and of its process.
 
-    `pid` is as it is seen from the daemon's pid namespace, 0 where it is not to be seen.  The process may have ended.
+    `pid` is as it is seen from the daemon's pid namespace; who is not to be seen from there gets ENOENT without being
+    asked about.  The process may have ended.
     """
 
     uid: int
@@ -288,6 +292,8 @@ class Automount:
             raise BadInput(f"autofs: what is mounted on {self.path} is not an autofs of the {self._kind} kind")
         if before.source != SOURCE:
             raise BadInput(f"autofs: the mount on {self.path} belongs to another automounter, {before.source!r}")
+        if before.options.get("pgrp") == "0" and before.options.get("pipe_ino") == "-1":
+            raise self._of_another_namespace()
         if before.options.get("pgrp") == "0":
             raise BadInput(f"autofs: {self.path} is served from another pid namespace, not to be seen from here")
         if pid := next(_holders(before.options.get("pipe_ino", "-1")), 0):
@@ -297,11 +303,19 @@ class Automount:
             # Releases who waits for the dead daemon; the kernel takes a new pipe only after it.
             control("CATATONIC", root)
             control("SETPIPEFD", root, setpipefd={"pipefd": self.pipe})
-        except BaseException:
+        except BaseException as e:
             os.close(root)
+            if isinstance(e, CallFailed) and e.errno == errno.EINVAL:
+                raise self._of_another_namespace() from e
             raise
         self._note("reconnect", f"{len(mounts.below(mounts.mount_id(root)))} mounts found", name=self.path)
         return root
+
+    def _of_another_namespace(self) -> Unavailable:
+        return Unavailable(
+            f"autofs: {self.path} was left by a daemon of another pid namespace, and only that one can have it "
+            f"back. Remedy: umount -R {shlex.quote(self.path)}"
+        )
 
     def _stop(self, read: int) -> None:
         # Releases requesters, and the expiring thread, whatever the serving one is busy with.

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -378,6 +379,16 @@ def in_a_child(work):
         return said.read()
 
 
+def first_of_a_pid_namespace(work):
+    """What `work()` says, as the first process of a new pid namespace."""
+
+    def outside():
+        trial._libc("unshare", CLONE_NEWPID)  # for our children to come
+        return in_a_child(work)
+
+    return in_a_child(outside)
+
+
 def served_or_not(folder):
     """`served`, or why not."""
     try:
@@ -396,8 +407,7 @@ def test_a_process_group_from_outside_of_the_pid_namespace_is_refused_before_any
         os.setpgid(0, 0)
         return f"{refused} | {served_or_not(folder)}"
 
-    trial._libc("unshare", CLONE_NEWPID)  # for the child to come
-    assert in_a_child(first_of_its_namespace) == (
+    assert first_of_a_pid_namespace(first_of_its_namespace) == (
         "autofs: the leader of this process group is outside of our pid namespace, and the kernel would take nobody "
         "for the daemon. Remedy: a group of one's own, os.setpgid(0, 0) | served"
     )
@@ -583,6 +593,70 @@ def test_leaving_the_block_with_a_full_pipe_releases_everybody(folder):
     assert {complaint(process) for process in asking} == {"No such file or directory"}
     assert len(steps(served.log, "missing")) < 5
     assert mounted_below(folder) == []
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@isolated
+def test_the_mount_that_a_pid_namespace_left_behind_is_refused_with_the_remedy(folder, direct):
+    def leave():
+        os.setsid()
+        Automount(folder, lambda name: TMPFS, direct=direct).__enter__()
+        return "serving"  # and ends, and with it its namespace
+
+    assert first_of_a_pid_namespace(leave) == "serving"
+    for _ in range(2):
+        with pytest.raises(Unavailable) as refused, Automount(folder, lambda name: TMPFS, direct=direct):
+            pytest.fail("served")
+        said, remedy = str(refused.value).split(" Remedy: ")
+        assert said == (
+            f"autofs: {folder} was left by a daemon of another pid namespace, and only that one can have it back."
+        )
+    subprocess.run(remedy.split(), check=True)
+    assert mounted_below(folder) == []
+    with Automount(folder, lambda name: TMPFS, direct=direct):
+        assert ("No such file" in ls(folder / "name")) == direct
+
+
+@pytest.mark.parametrize("catatonic", [False, True])
+@isolated
+def test_the_mount_of_a_daemon_outside_of_our_pid_namespace_is_refused(folder, catatonic):
+    def attempt():
+        os.setsid()
+        with pytest.raises((BadInput, Unavailable)) as refused, Automount(folder, lambda name: TMPFS):
+            pytest.fail("served")
+        return str(refused.value)
+
+    with daemon(folder) as first:
+        first.kill()
+        first.wait()
+    if catatonic:
+        root = os.open(folder, os.O_RDONLY)
+        fcntl.ioctl(root, autofs.IOCTLS["AUTOFS_IOC_CATATONIC"].number("x86-64"), 0)
+        os.close(root)
+    said = first_of_a_pid_namespace(attempt)
+    assert ("was left by a daemon of another pid namespace" in said) == catatonic
+    assert ("is served from another pid namespace, not to be seen from here" in said) != catatonic
+    subprocess.run(["umount", "-R", folder], check=True)
+
+
+@isolated
+def test_who_is_outside_of_the_daemons_pid_namespace_gets_enoent_without_a_request(folder):
+    read, write = os.pipe()
+
+    def serve():
+        os.setsid()
+        with Automount(folder, lambda name: TMPFS) as served:
+            os.write(write, b"!")
+            time.sleep(0.5)
+        return str([event.what for event in served.log.events])
+
+    with ThreadPoolExecutor() as pool:
+        events = pool.submit(first_of_a_pid_namespace, serve)
+        os.read(read, 1)
+        assert "No such file" in ls(folder / "name")
+        assert events.result() == "['serve', 'catatonic', 'end']"
+    os.close(read)
+    os.close(write)
 
 
 @isolated
