@@ -36,6 +36,8 @@ Things that surprise:
     A daemon that is killed leaves its mount, and who waited for it waits on, until the next daemon takes over (start
     one on the same folder), or somebody else looks up a name and finds the pipe broken: everybody gets ENOENT then,
     but that process dies of SIGPIPE unless it ignores it.  `umount -R FOLDER` removes such a mount.
+    That somebody may have been on its way to the old pipe when the next daemon took over.  The kernel then stops the
+    requests to the new one, with ENOENT, until that notices (here within 0.2 s) and hands its pipe over again.
 
 Left out: maps other than a function, several mounts for one name, offset mounts, waiting for a slow file system while
 others are served (requests are answered one after the other), shared subtrees, and a 32-bit Python on a 64-bit kernel.
@@ -77,6 +79,7 @@ SOURCE = "kernelnotes"  # what our mounts call themselves in /proc/self/mountinf
 TMPFS = "tmpfs"  # what a lookup returns for an empty file system of its own
 DEVICE = "/dev/autofs"
 DETACHED = "it is in use: detached"
+LOOK_MS = 200  # how often a daemon that took over and hears nothing looks whether it is connected
 LONGEST_NAME = 253  # bytes
 MOST_MAP_BYTES = 1 << 20
 
@@ -208,6 +211,8 @@ class Automount:
         self._news = threading.Condition()
         self._closed = False
         self._bug: BaseException | None = None  # what ended one of the threads
+        self._took_over = False
+        self._connecting, self._over = threading.Lock(), False  # once it is over, nobody connects again
 
     # ------------------------------------------------------------------------------------ beginning and end
 
@@ -308,6 +313,7 @@ class Automount:
             if isinstance(e, CallFailed) and e.errno == errno.EINVAL:
                 raise self._of_another_namespace() from e
             raise
+        self._took_over = True
         self._note("reconnect", f"{len(mounts.below(mounts.mount_id(root)))} mounts found", name=self.path)
         return root
 
@@ -322,13 +328,25 @@ class Automount:
         # An answer that is on its way is refused from now on.
         self._ending.set()
         self._note("catatonic", name=self.path)
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
+        self._go_catatonic()
         os.write(self._wake, b"!")
         for thread in self._threads:
             if thread.ident is not None:  # it was started
                 thread.join()
         self._drain(read)
+
+    def _go_catatonic(self) -> None:
+        with self._connecting, contextlib.suppress(OSError):
+            self._over = True
+            fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
+
+    def _connect_again(self) -> None:
+        # Some process may have been about to write to the pipe of the dead daemon when this one took over.  It finds it
+        # broken, and the kernel stops all requests.  Only then does it take a pipe; EBUSY means that all is well.
+        with self._connecting, contextlib.suppress(CallFailed, Unavailable):
+            if not self._over:
+                control("SETPIPEFD", self._root, setpipefd={"pipefd": self.pipe})
+                self._note("reconnect", "a late request to the dead daemon had cut us off", name=self.path)
 
     def _drain(self, read: int) -> None:
         # Who waits for room in the pipe has not heard that it is over, and would die of SIGPIPE if the pipe broke.  The
@@ -433,8 +451,7 @@ class Automount:
             work(*arguments)
         except BaseException as e:
             self._bug = e
-            with contextlib.suppress(OSError):  # nobody shall wait for a thread that is gone
-                fcntl.ioctl(self._root, self._number("AUTOFS_IOC_CATATONIC"), 0)
+            self._go_catatonic()  # nobody shall wait for a thread that is gone
             with self._news:
                 self._news.notify_all()
 
@@ -445,10 +462,13 @@ class Automount:
         waiting.register(read, select.POLLIN)
         waiting.register(wake, select.POLLIN)
         while True:
-            ready = dict(waiting.poll())
+            ready = dict(waiting.poll(LOOK_MS if self._took_over else None))
             if wake in ready:
                 return
-            self._answer(os.read(read, size))
+            if ready:
+                self._answer(os.read(read, size))
+            else:
+                self._connect_again()
 
     def _answer(self, data: bytes) -> None:
         try:

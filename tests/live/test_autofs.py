@@ -570,6 +570,97 @@ def test_the_death_of_a_daemon_with_a_full_pipe_releases_everybody_and_the_next_
 
 
 @isolated
+def test_the_next_daemon_answers_who_waits_behind_a_pipe_that_its_dead_one_left_full(folder):
+    with daemon(folder) as first:
+        stuck = start("stat", f"{folder}/stuck")
+        assert first.stdout.readline() == b"asked\n"
+        asking = [stuck, *(start("stat", f"{folder}/{number}") for number in range(16))]
+        until(lambda: all(map(waits_in_autofs, asking)))  # 16 packets: nobody waits for room, nobody finds it broken
+        first.kill()
+        first.wait()
+        late = [start("stat", f"{folder}/{number}") for number in range(8)]  # join those who wait
+        until(lambda: all(map(waits_in_autofs, late)))
+        with Automount(folder, lambda name: TMPFS) as second:
+            assert {complaint(process) for process in asking + late} == {"No such file or directory"}
+            assert ls(folder / "7") == ls(folder / "new") == ""
+            time.sleep(0.5)
+            assert steps(second.log, "reconnect", "refused") == [("reconnect", str(folder))]
+    assert mounted_below(folder) == []
+
+
+HOG = """
+import contextlib, os, time
+with contextlib.suppress(PermissionError):
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+print("busy", flush=True)
+end = time.monotonic() + 0.8  # less than a real-time process may have of a second
+while time.monotonic() < end:
+    pass
+"""
+
+
+@isolated
+def test_a_requester_that_finds_the_old_pipe_broken_after_the_takeover_cuts_nobody_off(folder):
+    # These have one CPU, which is busy when the old daemon dies: they notice after the next one has begun.
+    all_cpus = os.sched_getaffinity(0)
+    with daemon(folder) as first:
+        os.sched_setaffinity(0, {max(all_cpus)})
+        stuck = start("stat", f"{folder}/stuck")
+        assert first.stdout.readline() == b"asked\n"
+        asking = [stuck, *forty_at_once(folder)]
+        hog = subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE)
+        os.sched_setaffinity(0, all_cpus - {max(all_cpus)} or all_cpus)
+        hog.stdout.readline()
+        first.kill()
+        first.wait()
+        with Automount(folder, lambda name: TMPFS) as second:
+            hog.communicate()
+            for process in asking:
+                ended(process)
+            assert {process.returncode for process in asking} <= {0, 1, -signal.SIGPIPE}
+            until(lambda: ls(folder / "new") == "")
+    print(f"reconnected {len(steps(second.log, 'reconnect'))} times")
+    assert mounted_below(folder) == []
+
+
+def make_catatonic(folder):
+    """What the kernel does where a packet cannot be written."""
+    root = os.open(folder, os.O_RDONLY)
+    fcntl.ioctl(root, autofs.IOCTLS["AUTOFS_IOC_CATATONIC"].number("x86-64"), 0)
+    os.close(root)
+
+
+@isolated
+def test_a_daemon_that_took_over_and_is_cut_off_connects_again_until_it_ends(folder):
+    with daemon(folder) as first:
+        first.kill()
+        first.wait()
+    with Automount(folder, lambda name: TMPFS) as second:
+        for number in range(2):
+            make_catatonic(folder)
+            until(lambda number=number: ls(folder / str(number)) == "")
+        assert len(steps(second.log, "reconnect")) == 3
+    assert [event.what for event in second.log.events][-4:] == ["catatonic", "unmount", "unmount", "end"]
+    assert mounted_below(folder) == []
+
+
+@isolated
+def test_a_daemon_that_took_over_and_broke_down_stays_disconnected(folder):
+    with daemon(folder) as first:
+        first.kill()
+        first.wait()
+    second = Automount(folder, lambda name: TMPFS, timeout=1)
+    with pytest.raises(CallFailed, match="broke down"), second:  # noqa: PT012
+        second._expire_one = None  # a bug, in the other thread
+        ls(folder / "name")
+        until(lambda: second._bug)
+        time.sleep(0.5)
+        assert "No such file" in ls(folder / "other")
+    assert len(steps(second.log, "reconnect")) == 1
+    assert mounted_below(folder) == []
+
+
+@isolated
 def test_who_finds_the_pipe_broken_dies_of_sigpipe_and_the_next_one_gets_enoent(folder):
     with daemon(folder) as first:
         first.kill()
@@ -630,9 +721,7 @@ def test_the_mount_of_a_daemon_outside_of_our_pid_namespace_is_refused(folder, c
         first.kill()
         first.wait()
     if catatonic:
-        root = os.open(folder, os.O_RDONLY)
-        fcntl.ioctl(root, autofs.IOCTLS["AUTOFS_IOC_CATATONIC"].number("x86-64"), 0)
-        os.close(root)
+        make_catatonic(folder)
     said = first_of_a_pid_namespace(attempt)
     assert ("was left by a daemon of another pid namespace" in said) == catatonic
     assert ("is served from another pid namespace, not to be seen from here" in said) != catatonic
