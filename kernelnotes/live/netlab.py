@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import ipaddress
 import os
@@ -32,6 +33,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +48,7 @@ from kernelnotes.live.signals import Signals
 
 SUBNET4, SUBNET6 = "192.0.2.0/24", "2001:db8::/64"
 MOST_HOSTS = 200
+LINK_S, BR_STATE_FORWARDING = 5.0, 3  # include/uapi/linux/if_bridge.h
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17  # include/uapi/linux/sockios.h, ethtool.h
 NUD_NOARP = 0x40  # include/uapi/linux/neighbour.h: multicast and the like, where nobody is asked
 QUIET6 = {"addr_gen_mode": "1", "accept_dad": "0", "accept_ra": "0", "router_solicitations": "0"}
@@ -122,7 +125,8 @@ class Host:
     """One host of a lab; made by `Lab.host`.
 
     `address4` and `address6` are those it was given; `addresses` is what it has now, IPv4 and IPv6.  `fd` is its
-    network namespace.
+    network namespace, `interface` the number of eth0 in there (the scope of a link-local address), `mac` its hardware
+    address.
     """
 
     def __init__(self, lab: Lab, name: str, number: int) -> None:
@@ -158,15 +162,24 @@ class Host:
         with inside.inside(self.fd):
             self._route = stack.enter_context(contextlib.closing(IPRoute()))
             _without_offload("eth0")
-        [index] = self._route.link_lookup(ifname="eth0")
-        for each in (1, index):  # 1 is lo
+        [self.interface] = self._route.link_lookup(ifname="eth0")
+        for each in (1, self.interface):  # 1 is lo
             self._route.link("set", index=each, state="up")
-        self._addresses = Addresses(self.fd, index, bytes.fromhex(mac.replace(":", "")), (SUBNET4, SUBNET6))
+        self._wait_for_the_link()
+        self._addresses = Addresses(self.fd, self.interface, bytes.fromhex(mac.replace(":", "")), (SUBNET4, SUBNET6))
         stack.callback(self._addresses.close)
         for address in (self.address4, self.link_local, self.address6):
             self._addresses.add(address, announce=False)
             if address != self.link_local:
                 self.addresses.append(address)
+
+    def _wait_for_the_link(self) -> None:
+        # It takes milliseconds until the switch forwards; what is sent earlier is lost, and asked for again after 1 s.
+        deadline = time.monotonic() + LINK_S
+        while not (_operates(self._route, self.interface) and _operates(self.lab._route, self._port, forwarding=True)):
+            if time.monotonic() > deadline:
+                raise CallFailed(errno.ENETDOWN, f"netlab: the link of {self.name} is not up after {LINK_S} s")
+            time.sleep(0.001)
 
     # ------------------------------------------------------------------------------------ using it
 
@@ -321,6 +334,14 @@ def _add_link(route: Any, name: str, **properties: Any) -> int:
         kind = properties.get("kind")
         raise Unavailable(f"netlab: no interface of the kind {kind}: {e}. Remedy: a kernel with {kind}") from e
     return int(index)
+
+
+def _operates(route: Any, index: int, forwarding: bool = False) -> bool:
+    [link] = route.get_links(index)
+    if link.get_attr("IFLA_OPERSTATE") != "UP":
+        return False
+    steps = "IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE"
+    return not forwarding or link.get_nested(*steps) == BR_STATE_FORWARDING
 
 
 def _without_offload(interface: str) -> None:
