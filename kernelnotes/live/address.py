@@ -13,6 +13,7 @@ Source: rtnetlink(7); RFC 5227 section 2.3, RFC 4861 section 7.2.6; net/ipv4/arp
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -46,27 +47,40 @@ class Addresses:
         self.index, self.mac = index, mac
         self._subnets: dict[int, Any] = {ipaddress.ip_network(s).version: ipaddress.ip_network(s) for s in subnets}
         self._prepared: dict[str, Prepared] = {}
-        with inside.inside(network):
-            self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            try:
-                self._frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-                self._frames.bind((socket.if_indextoname(index), 0))
-            except OSError:
-                self._netlink.close()
-                raise
-        self._netlink.settimeout(5)
+        with contextlib.ExitStack() as stack, inside.inside(network):
+            self._netlink, self._frames, self._groups = (
+                stack.enter_context(socket.socket(*kind))
+                for kind in (
+                    (socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE),
+                    (socket.AF_PACKET, socket.SOCK_RAW, 0),
+                    (socket.AF_INET6, socket.SOCK_DGRAM),
+                )
+            )
+            self._frames.bind((socket.if_indextoname(index), 0))
+            self._netlink.settimeout(5)
+            self._open = stack.pop_all()
 
     def close(self) -> None:
-        """Close the two sockets; the addresses stay."""
-        self._netlink.close()
-        self._frames.close()
+        """Close the sockets; the addresses stay."""
+        self._open.close()
 
     def prepare(self, address: str) -> Prepared:
         """The bytes for this address; made once, which takes a millisecond.  Raises BadInput for what is none."""
         if address not in self._prepared:
             given = _address(address)
+            self._join(given)
             self._prepared[address] = Prepared(self._adding(given), self._removing(given), self._announcing(given))
         return self._prepared[address]
+
+    def _join(self, address: Any) -> None:
+        # Who looks for an IPv6 address asks a multicast group.  The kernel joins it some time after it has added the
+        # address; a question in between would be lost, and asked again after a second.
+        if address.version == 6:
+            group = ipaddress.ip_address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
+            with contextlib.suppress(OSError):  # EADDRINUSE: another address with the same last three bytes
+                self._groups.setsockopt(
+                    socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=i", self.index)
+                )
 
     def add(self, address: str, announce: bool = True) -> None:
         """Give the interface this address and tell the link.  Raises CallFailed: EEXIST where it has it already."""

@@ -51,6 +51,7 @@ MOST_HOSTS = 200
 LINK_S, BR_STATE_FORWARDING = 5.0, 3  # include/uapi/linux/if_bridge.h
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17  # include/uapi/linux/sockios.h, ethtool.h
 NUD_NOARP = 0x40  # include/uapi/linux/neighbour.h: multicast and the like, where nobody is asked
+# No addresses and no packets but those asked for.
 QUIET6 = {"addr_gen_mode": "1", "accept_dad": "0", "accept_ra": "0", "router_solicitations": "0"}
 
 
@@ -67,6 +68,8 @@ class Lab:
 
     def __enter__(self) -> Lab:
         inside.require()
+        if not Path("/proc/net/if_inet6").exists():
+            raise Unavailable("netlab: no IPv6. Remedy: start the kernel without ipv6.disable=1")
         try:
             from pyroute2 import IPRoute
         except ImportError as e:
@@ -82,6 +85,7 @@ class Lab:
     def _build(self, iproute: Any) -> None:
         self._switch = _network(self._open)
         with inside.inside(self._switch):
+            _set_default6({"disable_ipv6": "1"})  # a switch says nothing of its own
             self._route = self._open.enter_context(contextlib.closing(iproute()))
         self._bridge = _add_link(self._route, "br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         self._route.link("set", index=self._bridge, state="up")
@@ -148,9 +152,7 @@ class Host:
 
         switch = self.lab._route
         with inside.inside(self.fd):
-            for name, value in QUIET6.items():  # no addresses and packets but those asked for
-                with contextlib.suppress(OSError):
-                    Path("/proc/sys/net/ipv6/conf/default", name).write_text(value)
+            _set_default6(QUIET6)
         self.mac = mac = f"02:00:00:00:00:{number:02x}"
         self._port = _add_link(
             switch,
@@ -322,6 +324,13 @@ def _network(stack: contextlib.ExitStack) -> int:
     fd = inside.new_network()
     stack.callback(os.close, fd)
     return fd
+
+
+def _set_default6(settings: dict[str, str]) -> None:
+    # For the interfaces that will be made in this thread's network namespace.
+    for name, value in settings.items():
+        with contextlib.suppress(OSError):  # /proc/sys may be read-only, in a container; there is more traffic then
+            Path("/proc/sys/net/ipv6/conf/default", name).write_text(value)
 
 
 def _add_link(route: Any, name: str, **properties: Any) -> int:
