@@ -9,6 +9,7 @@ each skip, whoever asked for it, is a failure unless its reason is on the list b
 import os
 import shutil
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,15 @@ from kernelnotes.live import machine
 IMPOSSIBLE: tuple[str, ...] = ()
 
 # The programs that tests need, and Debian's packages of them, which tools/setup.py installs.
-PROGRAMS = {"automount": "autofs", "pahole": "dwarves"}
+PROGRAMS = {
+    "automount": "autofs",
+    "nginx": "nginx",
+    "pahole": "dwarves",
+    "postgres": "postgresql",
+    "redis-server": "redis-server",
+}
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # of programs for root, not in everybody's PATH
+POSTGRESQL = "/usr/lib/postgresql"  # Debian keeps each version in a folder of its own there
 
 
 def pytest_configure(config):
@@ -34,9 +42,16 @@ def ability(name):
     return answer
 
 
-def has_program(name):
-    """Whether the program is installed, for whomever."""
-    return bool(shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"))
+def find_program(name):
+    """The path of the program, None where it is not installed, for whomever."""
+    folders = [os.environ.get("PATH", ""), SYSTEM_PATH, *map(str, sorted(Path(POSTGRESQL).glob("*/bin")))]
+    return shutil.which(name, path=":".join(folders))
+
+
+@pytest.fixture
+def program():
+    """Find the path of a program that the test needs."""
+    return find_program
 
 
 def pytest_runtest_setup(item):
@@ -45,7 +60,7 @@ def pytest_runtest_setup(item):
             if not found.available:
                 pytest.skip(f"needs {found.name}: {found.reason}. Remedy: {found.remedy}")
         program = marker.kwargs.get("program")
-        if program and not has_program(program):
+        if program and not find_program(program):
             pytest.skip(f"needs {program}: it is not installed. Remedy: apt-get install {PROGRAMS[program]}")
 
 

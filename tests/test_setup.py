@@ -64,6 +64,10 @@ def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if "__pycache__" not in p.parts)
 
 
+def has_postgres():
+    return any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+
+
 def has_dejavu():
     return any(Path("/usr/share/fonts").rglob("DejaVuSans.ttf"))
 
@@ -75,7 +79,9 @@ def test_an_ordinary_user_is_told_every_missing_package_and_the_command(clone):
     script(clone.parent / "bin/apt-get", "echo apt-get was run; exit 1")
     done = setup(clone, "--check", "test")
     lacks = ["npm", "chromium", "gcc-multilib", *([] if has_dejavu() else ["fonts-dejavu-core"]), "dwarves"]
-    lacks += [*([] if Path("/usr/sbin/automount").exists() else ["autofs"]), "git"]
+    lacks += [*([] if Path("/usr/sbin/automount").exists() else ["autofs"])]
+    lacks += [*([] if Path("/usr/sbin/nginx").exists() else ["nginx"]), "redis-server"]
+    lacks += [*([] if has_postgres() else ["postgresql"]), "git"]
     assert listed(done.stdout) == lacks
     assert f"sudo apt-get install -y --no-install-recommends {' '.join(lacks)}\n" in done.stdout
     assert "apt-get was run" not in done.stdout
@@ -208,7 +214,7 @@ POLICY = "[ -e /usr/sbin/policy-rc.d ] && up=no || up=yes"
 
 @pytest.fixture
 def machine(ready):
-    """Give me a machine without automount, whose apt-get does so; what it did is in the lines of `did`."""
+    """A machine without programs for root, whose apt-get does as I say; what it did is in the lines of `did`."""
     folder = ready.parent
     for name in ("sbin", "init.d"):
         (folder / name).mkdir()
@@ -231,22 +237,21 @@ def machine(ready):
     return install
 
 
-INSTALLS = (
-    "case $1 in install) : > /etc/init.d/autofs; : > /usr/sbin/automount; /bin/chmod +x /usr/sbin/automount;; esac"
-)
-WHOLE = ["update, services up: no", "install, services up: no", "autofs disable"]
+INSTALLS = "case $1 in install) cd /usr/sbin; : > automount; : > nginx; /bin/chmod +x automount nginx; "
+INSTALLS += "cd /etc/init.d; : > autofs; : > nginx;; esac"
+WHOLE = ["update, services up: no", "install, services up: no", "autofs disable", "nginx disable"]
 
 
 def did(clone):
     return (clone.parent / "did").read_text().splitlines()
 
 
-def test_autofs_is_installed_without_being_started_now_or_later(ready, machine):
+def test_services_are_installed_without_being_started_now_or_later(ready, machine):
     with machine(INSTALLS) as running:
         told = running.stdout.read()
     assert running.returncode == 0, told
     assert did(ready) == WHOLE
-    assert files(ready.parent / "sbin") == ["automount"]
+    assert files(ready.parent / "sbin") == ["automount", "nginx"]
 
 
 def test_an_installation_that_fails_leaves_services_as_they_were(ready, machine):
@@ -269,7 +274,7 @@ def test_an_interruption_waits_for_the_packages_and_leaves_services_down(ready, 
     assert "setup: interrupted; run the same command again to resume" in told
     assert running.returncode == 1
     assert did(ready) == WHOLE
-    assert files(ready.parent / "sbin") == ["automount"]
+    assert files(ready.parent / "sbin") == ["automount", "nginx"]
 
 
 def test_a_download_is_broken_off_and_nothing_follows_it(ready, machine):

@@ -56,9 +56,14 @@ def has_dejavu() -> bool:
     return any(True for f in folders for _ in Path(f).expanduser().rglob("DejaVuSans.ttf"))
 
 
-def has_automount() -> bool:
+def has_server(name: str) -> bool:
     # Not in every PATH: only root is meant to run it.
-    return bool(shutil.which("automount")) or Path("/usr/sbin/automount").exists()
+    return bool(shutil.which(name)) or Path("/usr/sbin", name).exists()
+
+
+def has_postgres() -> bool:
+    # Debian keeps every version in a folder of its own.
+    return bool(shutil.which("postgres")) or any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 
 
 # Debian's package: how to find out whether it is needed, and what for.
@@ -69,9 +74,14 @@ SYSTEM = {
     "gcc-multilib": (has_32bit_compiler, "compiles 32-bit programs in the tests"),
     "fonts-dejavu-core": (has_dejavu, "the letters of the pages in the tests"),
     "dwarves": (lambda: shutil.which("pahole"), "pahole, against which the kernel's own types are checked"),
-    "autofs": (has_automount, "automount, which the tests run against this kernel; it is not started otherwise"),
+    "autofs": (lambda: has_server("automount"), "automount, which the tests run against this kernel"),
+    "nginx": (lambda: has_server("nginx"), "one end of a connection that the tests move, as are the next two"),
+    "redis-server": (lambda: shutil.which("redis-server"), "keeps order while its client moves"),
+    "postgresql": (has_postgres, "keeps a transaction open while its client moves"),
     "git": (lambda: shutil.which("git"), "tells the tests which files are part of the project"),
 }
+# Of these the services that Debian would start, now and with the machine.
+SERVICES = {"autofs": "autofs", "nginx": "nginx", "redis-server": "redis-server", "postgresql": "postgresql"}
 GOALS = {
     "book": ["python3-venv", "npm"],
     "test": list(SYSTEM),
@@ -93,15 +103,17 @@ def tell(packages: list[str]) -> None:
 def install_system(packages: list[str]) -> None:
     """As root on Debian: install; a failure is told and left to the checks that follow."""
     say(f"installing them with {' '.join(APT[:2])}")
-    quiet = services_stay_down() if "autofs" in packages else contextlib.nullcontext()
+    services = [SERVICES[package] for package in packages if package in SERVICES]
+    quiet = services_stay_down() if services else contextlib.nullcontext()
     with interruptions_wait() as run_whole, quiet:
         for command in (["apt-get", "update", "-q"], [*APT, "-q", *packages]):
             if not run_whole(command):
                 say(f"`{' '.join(command)}` failed")
                 break
-        # Nor at the next start of the machine, even where the installation broke off behind autofs.
-        if "autofs" in packages and Path("/etc/init.d/autofs").exists():
-            subprocess.run(["update-rc.d", "autofs", "disable"], start_new_session=True, check=False)
+        # Nor at the next start of the machine, even where the installation broke off behind one of them.
+        for service in services:
+            if Path("/etc/init.d", service).exists():
+                subprocess.run(["update-rc.d", service, "disable"], start_new_session=True, check=False)
 
 
 @contextlib.contextmanager
@@ -146,7 +158,7 @@ def interruptions_wait() -> Iterator[Callable[[list[str]], bool]]:
 @contextlib.contextmanager
 def services_stay_down() -> Iterator[None]:
     """Debian starts the services that it installs, unless this program says no (invoke-rc.d(8)): the tests start
-    automount by themselves, with maps of their own.
+    them by themselves, with folders of their own.
     """
     policy = Path("/usr/sbin/policy-rc.d")
     if policy.exists():  # the machine's own rules
