@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live import inside
 
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_LINK, RTN_UNICAST, RTN_LOCAL = 254, 255, 4, 253, 1, 2
 ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 ALL_NODES = ipaddress.ip_address("ff02::1")
@@ -114,15 +115,17 @@ class Addresses:
         from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
         from pyroute2.netlink.rtnl import RTM_NEWADDR, RTM_NEWROUTE
 
-        message = _encoded(self._ifaddr(address), RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL)
-        if address.is_link_local:
-            return message
-        return message + _encoded(self._route(address.version), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
+        routes = [self._local_route(address)] if address.version == 6 else []
+        if not address.is_link_local:
+            routes += [self._route(self._subnets[address.version])]
+        added = _encoded(self._ifaddr(address), RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL)
+        return added + b"".join(_encoded(route, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE) for route in routes)
 
     def _removing(self, address: Any) -> bytes:
-        from pyroute2.netlink.rtnl import RTM_DELADDR
+        from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELROUTE
 
-        return _encoded(self._ifaddr(address), RTM_DELADDR, 0)
+        removed = _encoded(self._ifaddr(address), RTM_DELADDR, 0)
+        return removed if address.version == 4 else removed + _encoded(self._local_route(address), RTM_DELROUTE, 0)
 
     def _ifaddr(self, address: Any) -> Any:
         from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
@@ -132,20 +135,27 @@ class Addresses:
         message["prefixlen"] = 64 if address.is_link_local else address.max_prefixlen
         message["flags"] = IFA_F_NODAD if address.version == 6 else 0  # usable at once
         message["index"] = self.index
-        message["scope"] = 253 if address.is_link_local else 0  # RT_SCOPE_LINK
+        message["scope"] = RT_SCOPE_LINK if address.is_link_local else 0
         message["attrs"] = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
         return message
 
-    def _route(self, version: int) -> Any:
+    def _route(self, subnet: Any) -> Any:
         from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-        subnet = self._subnets[version]
         message = rtmsg()
-        message["family"] = socket.AF_INET if version == 4 else socket.AF_INET6
+        message["family"] = socket.AF_INET if subnet.version == 4 else socket.AF_INET6
         message["dst_len"] = subnet.prefixlen
-        message["table"], message["proto"] = 254, 4  # RT_TABLE_MAIN, RTPROT_STATIC
-        message["scope"], message["type"] = 253 if version == 4 else 0, 1  # RT_SCOPE_LINK, RTN_UNICAST
+        message["table"], message["proto"], message["type"] = RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST
+        message["scope"] = RT_SCOPE_LINK if subnet.version == 4 else 0
         message["attrs"] = [("RTA_DST", str(subnet.network_address)), ("RTA_OIF", self.index)]
+        return message
+
+    def _local_route(self, address: Any) -> Any:
+        # "This is me".  For IPv6 the kernel makes this route some time after the address, and what arrives before is
+        # lost; ours, which its own one then takes precedence over, is there at once.  Source: addrconf_dad_start().
+        message = self._route(ipaddress.ip_network(address))
+        message["table"], message["type"] = RT_TABLE_LOCAL, RTN_LOCAL
+        message["attrs"].append(("RTA_PRIORITY", 1024))
         return message
 
     def _announcing(self, address: Any) -> bytes:

@@ -328,6 +328,24 @@ def test_an_address_moves_within_a_millisecond(lab, family):
     assert statistics.median(taken) < 1e-3
 
 
+@FAMILIES
+def test_the_first_packet_after_a_move_arrives(lab, family):
+    one, two, peer = lab.host("one"), lab.host("two"), lab.host("peer")
+    shared = address(one, family)
+    one.prepare(shared)
+    with ExitStack() as stack:
+        sender, *receivers = [stack.enter_context(h.socket(family, socket.SOCK_DGRAM)) for h in (peer, one, two)]
+        for receiver in receivers:
+            receiver.settimeout(2)
+            receiver.bind(("", 80))
+        sender.sendto(b"who are you?", (shared, 80))
+        receivers[0].recv(100)
+        for move in range(1, 101):
+            (one, two)[move % 2].take_over(shared)
+            sender.sendto(b"%d" % move, (shared, 80))
+            assert receivers[move % 2].recv(100) == b"%d" % move
+
+
 def test_a_third_address_moves_too(lab):
     one, two, peer = lab.host("one"), lab.host("two"), lab.host("peer")
     one.add_address("192.0.2.250")
