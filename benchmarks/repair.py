@@ -1,0 +1,365 @@
+"""How long a connection stands still: kernelnotes.live.repair beside a C program that makes the same system calls.
+
+    python benchmarks/repair.py [--moves 2000] [--hosts 200] [--mib 64]
+
+1. Freeze, dump, release, close, a new socket, restore, within one host: with empty queues, and with 64 KiB received
+   and not read and 64 KiB sent and not acknowledged.  The floor is benchmarks/repair.c: the lock, the double read and
+   the options included.  Both move the same connection, in turns of 50.  One move of each is run under strace first:
+   calls, arguments and results must be the same, but for one getsockname of Python's.  The peer is behind a lock of its
+   own, so that it does not answer the window probe, and the garbage collector is off.
+2. The same between two hosts of a lab, with the address: from before freeze until after commit.
+3. Two queues of 64 MiB: the most memory that dump, to_bytes, from_bytes and restore take, in copies of the queues.
+
+Needs root (buffers past the limit of the machine), gcc and strace.  Exit status 1 where a byte or a call is wrong, else
+3 where a move takes more than 2.0 times the floor (1.8 times with queues), one between hosts more than 1 ms in the
+median, or more than 3 copies are held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import hashlib
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from difflib import unified_diff
+from pathlib import Path
+
+from kernelnotes.live import repair
+from kernelnotes.live.netlab import Lab
+from kernelnotes.repair import Snapshot, options, perform
+from kernelnotes.repair.constants import AF_INET, SOL_SOCKET, SocketOption
+from kernelnotes.repair.steps import LOCK, UNLOCK
+
+SOURCE = Path(__file__).with_suffix(".c")
+KIB, MIB = 1 << 10, 1 << 20
+QUEUE = 64 * KIB
+WANTED = {0: 2.0, QUEUE: 1.8}  # times the floor, by bytes in each queue
+WANTED_BETWEEN_HOSTS_S, WANTED_COPIES = 1e-3, 3
+TURN = 50  # moves of one side before the other one's turn
+
+Move = Callable[[socket.socket], socket.socket]
+
+
+# ------------------------------------------------------------------------------------- the two sides
+
+
+def ours(sock: socket.socket) -> socket.socket:
+    """The connection on a new socket of the same host."""
+    with repair.freeze(sock) as frozen:
+        snapshot = frozen.dump()
+        frozen.release()
+    sock.close()
+    return repair.restore(snapshot)
+
+
+class _Option(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_int) for name in ("level", "number", "size", "flags", "unset"))
+
+
+ALWAYS, LATE, BY_HAND = 1, 2, 4  # as in repair.c
+READ_BEFORE = ("SO_REUSEADDR", "SO_PEEK_OFF", "SO_OOBINLINE")
+SET_BY_HAND = ("SO_SNDBUF", "SO_RCVBUF", "SO_BUF_LOCK", "SO_REUSEADDR")
+
+
+def _row(name: str, o: options.Option) -> _Option:
+    flags = ALWAYS * (o.unset is None) | LATE * o.late | BY_HAND * (name in SET_BY_HAND)
+    return _Option(o.level, o.number, o.size, flags, o.unset if isinstance(o.unset, int) else 0)
+
+
+class Floor:
+    """repair.c, compiled and loaded into this process."""
+
+    def __init__(self, folder: Path) -> None:
+        library = folder / "floor.so"
+        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+        self._library = ctypes.CDLL(str(library))
+        rows = [_row(name, o) for name, o in options.of(AF_INET).items() if name not in READ_BEFORE]
+        self._table = (_Option * len(rows))(*rows)
+        self._library.set_options(self._table, len(rows))
+
+    def moves(self, sock: socket.socket, count: int) -> tuple[socket.socket, list[float]]:
+        """The connection after so many moves, and the seconds that each took."""
+        took = (ctypes.c_int64 * count)()
+        fd = self._library.moves(sock.detach(), count, took)
+        return socket.socket(fileno=fd), [ns / 1e9 for ns in took]
+
+
+def our_moves(sock: socket.socket, count: int) -> tuple[socket.socket, list[float]]:
+    """The same by the library."""
+    took = []
+    for _ in range(count):
+        start = time.perf_counter()
+        sock = ours(sock)
+        took.append(time.perf_counter() - start)
+    return sock, took
+
+
+# ------------------------------------------------------------------------------------- the connection
+
+
+@contextlib.contextmanager
+def pair(queued: int, buffers: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection in a network of its own, and its peer behind a lock, each with `queued` bytes for the other.
+
+    In the block this thread is in that network.  `buffers` are bytes of buffer at both ends.
+    """
+    with Lab() as lab, lab.host("one").inside():
+        with socket.socket() as listener:
+            _enlarge(listener, buffers)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            sock = socket.socket()
+            _enlarge(sock, buffers)
+            sock.connect(listener.getsockname())
+            peer, _ = listener.accept()
+        for data in chunks("in", queued):
+            peer.sendall(data)
+        while len(sock.recv(queued, socket.MSG_PEEK)) < queued if queued <= QUEUE else _waiting(sock) < queued:
+            time.sleep(0.01)
+        perform([LOCK], repair.calls(peer))
+        for data in chunks("out", queued):
+            sock.sendall(data)
+        with peer:
+            yield sock, peer
+
+
+def _waiting(sock: socket.socket) -> int:
+    return int(repair.calls(sock)["ioctl"](0x541B))
+
+
+def _enlarge(sock: socket.socket, size: int) -> None:
+    if size:
+        for option in (SocketOption.SO_SNDBUFFORCE, SocketOption.SO_RCVBUFFORCE):
+            sock.setsockopt(SOL_SOCKET, option, size)
+
+
+def chunks(which: str, size: int) -> Iterator[bytes]:
+    """So many bytes that are different in each direction, and at each place of 64."""
+    for start in range(0, size, QUEUE):
+        yield hashlib.sha512(f"{which} {start}".encode()).digest() * (QUEUE // 64)
+
+
+def arrived(sock: socket.socket, peer: socket.socket, queued: int) -> bool:
+    """True if both ends read what the other one wrote: after this the connection is closed."""
+    perform([UNLOCK], repair.calls(peer))
+    sock.shutdown(socket.SHUT_WR)
+    digests = []
+    for end in (peer, sock):
+        end.settimeout(20)
+        digest = hashlib.sha256()
+        while part := end.recv(MIB):
+            digest.update(part)
+        digests.append(digest.digest())
+        end.close()
+    return digests == [hashlib.sha256(b"".join(chunks(which, queued))).digest() for which in ("out", "in")]
+
+
+# ------------------------------------------------------------------------------------- the same calls?
+
+
+def traced(queued: int, folder: Path) -> None:
+    """One move by each side, announced on standard output: what runs under strace."""
+    floor = Floor(folder)
+    with pair(queued) as (sock, peer):
+        gc.disable()
+        sock, _ = our_moves(sock, 3)
+        sock, _ = floor.moves(sock, 3)
+        os.write(1, b"ours\n")
+        sock, _ = our_moves(sock, 1)
+        os.write(1, b"floor\n")
+        sock, _ = floor.moves(sock, 1)
+        os.write(1, b"end\n")
+        sys.exit(not arrived(sock, peer, queued))
+
+
+def calls_of_both(queued: int, folder: Path) -> tuple[list[str], list[str]]:
+    """The system calls of one move by each side, as strace writes them, less what cannot be the same."""
+    out = folder / "strace"
+    command = ["strace", "-f", "-o", out, sys.executable, __file__, "--traced", str(queued)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    text = re.sub(r"^\d+ +", "", out.read_text(), flags=re.M)
+    _, our, its, _ = re.split(r'^write\(1, "(?:ours|floor|end)\\n".*\n', text, flags=re.M)
+    # Python asks for the address once more, to see whether what it was given is a socket.
+    called = [line for line in our.splitlines() if not re.match(r"getsockname\(.*\[128 => 16\]", line)]
+    return [_comparable(line) for line in called], [_comparable(line) for line in its.splitlines()]
+
+
+def _comparable(line: str) -> str:
+    line = re.sub(r"^(rt_sigaction\(\w+|getrandom\().*", r"\1", line)  # handlers, and chance
+    line = re.sub(r"(TCP_INFO|TCP_TIMESTAMP), .*", r"\1", line)  # clocks
+    line = re.sub(r"^(\w+)\(\d+", r"\1(fd", line)
+    return re.sub(r"0x[0-9a-f]+|fd=\d+|= \d+$", "_", line)
+
+
+def check(queued: int, folder: Path) -> bool:
+    """Print whether both sides make the same calls."""
+    our, its = calls_of_both(queued, folder)
+    print(f"{_queues(queued)}: {len(our)} calls, the floor {len(its)}: {'equal' if our == its else 'DIFFERENT'}")
+    if our != its:
+        print("\n".join(unified_diff(its, our, "floor", "ours", lineterm="", n=1)))
+    return our == its
+
+
+# ------------------------------------------------------------------------------------- how long
+
+
+def within_host(queued: int, count: int, floor: Floor) -> tuple[bool, bool]:
+    """Print how long both sides take; whether all bytes arrived, and whether we are fast enough."""
+    times: dict[str, list[float]] = {"ours": [], "floor": []}
+    with pair(queued) as (sock, peer):
+        sock, _ = our_moves(sock, TURN)
+        sock, _ = floor.moves(sock, TURN)
+        gc.disable()
+        while len(times["ours"]) < count:
+            for side, moves in (("ours", our_moves), ("floor", floor.moves)):
+                sock, took = moves(sock, TURN)
+                times[side] += took
+        gc.enable()
+        right = arrived(sock, peer, queued)
+    middle = {side: statistics.median(took) for side, took in times.items()}
+    ratio, least = middle["ours"] / middle["floor"], min(times["ours"]) / min(times["floor"])
+    for side, took in times.items():
+        print(f"{_queues(queued)}: {side:5} median {1e6 * middle[side]:.1f} us, least {1e6 * min(took):.1f} us")
+    print(
+        f"{_queues(queued)}: ratio {ratio:.2f} of {WANTED[queued]} (of the least {least:.2f}), {_verdict(right)}",
+        flush=True,
+    )
+    return right, ratio <= WANTED[queued]
+
+
+def _queues(queued: int) -> str:
+    return f"{queued // KIB} KiB + {queued // KIB} KiB" if queued else "empty queues"
+
+
+def _verdict(right: bool) -> str:
+    return "all bytes right" if right else "BYTES WRONG"
+
+
+def between_hosts(count: int) -> tuple[bool, bool]:
+    """Print how long a connection stands still that moves to another host with its address, and back."""
+    took, right = [], True
+    with Lab() as lab:
+        here, there, peer_host = (lab.host(name) for name in ("here", "there", "peer"))
+        address = here.address4
+        here.prepare(address)
+        listener = peer_host.socket()
+        listener.bind((peer_host.address4, 0))
+        listener.listen()
+        sock = here.socket()
+        sock.bind((address, 0))
+        sock.connect(listener.getsockname())
+        peer, _ = listener.accept()
+        gc.disable()
+        with peer:
+            for number in range(count):
+                start = time.perf_counter()
+                with repair.freeze(sock) as frozen, repair.prepare(frozen.dump(), there.socket) as target:
+                    there.take_over(address)
+                    frozen.release()
+                    moved = target.commit()
+                took.append(time.perf_counter() - start)
+                sock.close()
+                sock, here, there = moved, there, here
+                right &= _answered(sock, peer, number)
+        gc.enable()
+        sock.close()
+    middle, p90 = statistics.median(took), statistics.quantiles(took, n=10)[-1]
+    print(
+        f"between hosts, with the address: median {1e6 * middle:.0f} us of {1e6 * WANTED_BETWEEN_HOSTS_S:.0f}, "
+        f"p90 {1e6 * p90:.0f} us, most {1e6 * max(took):.0f} us, {_verdict(right)}",
+        flush=True,
+    )
+    return right, middle <= WANTED_BETWEEN_HOSTS_S
+
+
+def _answered(sock: socket.socket, peer: socket.socket, number: int) -> bool:
+    word = f"{number:8}".encode()
+    sock.sendall(word)
+    heard = peer.recv(8, socket.MSG_WAITALL)
+    peer.sendall(heard)
+    return sock.recv(8, socket.MSG_WAITALL) == word
+
+
+# ------------------------------------------------------------------------------------- how much memory
+
+
+def held(queued: int) -> None:
+    """Print the most that a move of two such queues holds, through a file's bytes, in copies: a process of its own."""
+    with pair(queued, buffers=4 * queued) as (sock, peer):
+        before = _resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        with repair.freeze(sock) as frozen:
+            snapshot = frozen.dump()
+            frozen.release()
+        sock.close()
+        dumped = _resident("VmHWM")
+        data = snapshot.to_bytes()
+        del snapshot
+        snapshot = Snapshot.from_bytes(data)
+        del data
+        sock = repair.restore(snapshot)
+        most = _resident("VmHWM")
+        size = len(snapshot.recv_queue) + len(snapshot.send_queue)
+        del snapshot
+        print(size, (dumped - before) / size, (most - before) / size, int(arrived(sock, peer, queued)))
+
+
+def _resident(name: str) -> int:
+    [kib] = re.findall(rf"^{name}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    return int(kib) * KIB
+
+
+def memory(mib: int) -> tuple[bool, bool]:
+    """Print it, from a process of its own."""
+    ran = subprocess.run([sys.executable, __file__, "--held", str(mib * MIB)], capture_output=True, text=True)
+    if ran.returncode:
+        print(ran.stderr)
+        return False, False
+    size, dumped, most, right = map(float, ran.stdout.split())
+    print(
+        f"{size / MIB:.0f} MiB in two queues: dump and release hold {dumped:.2f} copies; "
+        f"with to_bytes, from_bytes and restore {most:.2f} of {WANTED_COPIES}, {_verdict(bool(right))}"
+    )
+    return bool(right) and size == 2 * mib * MIB, most <= WANTED_COPIES
+
+
+# ------------------------------------------------------------------------------------- all of it
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moves", type=int, default=2000, help="moves of each side within one host")
+    parser.add_argument("--hosts", type=int, default=200, help="moves between two hosts")
+    parser.add_argument("--mib", type=int, default=64, help="MiB in each of two large queues")
+    parser.add_argument("--traced", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--held", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if given.traced is not None:
+            traced(given.traced, folder)
+        if given.held is not None:
+            held(given.held)
+            return 0
+        same = [check(queued, folder) for queued in WANTED]
+        floor = Floor(folder)
+        done = [within_host(queued, given.moves, floor) for queued in WANTED]
+        done += [between_hosts(given.hosts), memory(given.mib)]
+    if not all(same) or not all(right for right, _ in done):
+        return 1
+    return 0 if all(fast for _, fast in done) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
