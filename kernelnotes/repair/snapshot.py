@@ -21,6 +21,7 @@ Source: criu soccr/soccr.c, the comment above get_queue(); include/linux/tcp.h, 
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ def check(s: Snapshot) -> None:
     if s.family not in (AF_INET, AF_INET6):
         raise BadInput(f"family {s.family}: expected AF_INET ({AF_INET}) or AF_INET6 ({AF_INET6})")
     for name in ("local", "peer"):
-        _check_address(name, getattr(s, name), s.family)
+        check_address(name, getattr(s, name), s.family)
     for name in ("rcv_nxt", "write_seq"):
         _check_range(name, getattr(s, name), 0, 2**32 - 1)
     _check_range("mss_clamp", s.mss_clamp, 1, 65535)
@@ -185,8 +186,8 @@ def check(s: Snapshot) -> None:
         raise BadInput(f"identity: {len(s.identity)} bytes, expected 16")
     if len(s.filter) % 8 or len(s.filter) > 8 * 4096:
         raise BadInput(f"filter: {len(s.filter)} bytes, expected at most 4096 instructions of 8")
-    if len(s.interface.encode()) > 15 or "/" in s.interface or "\0" in s.interface:
-        raise BadInput(f"interface: {s.interface!r}, expected a name of at most 15 bytes")
+    if s.interface and not _is_interface(s.interface):
+        raise BadInput(f"interface: {_short(s.interface)}, expected a name of at most 15 bytes")
 
 
 def _check_window(s: Snapshot) -> None:
@@ -219,15 +220,46 @@ def _check_range(name: str, value: int, least: int, most: int) -> None:
         raise BadInput(f"{name}: {value!r}, expected {least} to {most}")
 
 
-def _check_address(name: str, address: Address, family: int) -> None:
+def check_address(name: str, address: Address, family: int) -> None:
+    """Raises BadInput unless it is as the kernel tells it: numbers, since a name would be looked up on restoring."""
     length = 2 if family == AF_INET else 4
     if len(address) != length or type(address[0]) is not str or any(type(part) is not int for part in address[1:]):
-        raise BadInput(f"{name}: {address!r}, expected an address of {length} parts")
-    if not address[0] or len(address[0]) > 64 or "\0" in address[0]:
-        raise BadInput(f"{name}: {address[0]!r} is no address")
+        raise BadInput(f"{name}: {_short(address)}, expected an address of {length} parts")
+    _check_host(name, address[0], family)
     _check_range(f"{name} port", address[1], 1, 65535)
     for part in address[2:]:
-        _check_range(f"{name}", part, 0, 2**32 - 1)
+        _check_range(name, part, 0, 2**32 - 1)
+
+
+def _check_host(name: str, host: str, family: int) -> None:
+    # The platform's own number of AF_INET6: ours is Linux's.
+    version, known = ("IPv4", socket.AF_INET) if family == AF_INET else ("IPv6", socket.AF_INET6)
+    number, percent, scope = host.partition("%") if family == AF_INET6 else (host, "", "")
+    try:
+        usual = socket.inet_ntop(known, socket.inet_pton(known, number)) + percent + scope
+    except (OSError, ValueError):
+        usual = ""
+    if not usual or (percent and not _is_interface(scope)):
+        raise BadInput(f"{name}: {host[:80]!r} is no {version} address")
+    if usual != host:
+        raise BadInput(f"{name}: {host!r}, expected {usual!r}")
+
+
+def _is_interface(name: str) -> bool:
+    # As dev_valid_name() in net/core/dev.c has it, where bytes count.
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= 15 and name not in (".", "..") and not any(c in "/:\0" or c.isspace() for c in name)
+
+
+def _short(value: object) -> str:
+    # What a file holds can be long, or nested so deeply that repr() gives up.
+    try:
+        return f"{value!r:.80}"
+    except RecursionError:
+        return f"a {type(value).__name__}, deeply nested"
 
 
 def _name(state: int) -> str:

@@ -31,7 +31,7 @@ from kernelnotes.repair import constants as c
 from kernelnotes.repair import options
 from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState, Window
 from kernelnotes.repair.segment import Flags, Segment
-from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot
+from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, check_address
 
 MOST_TRIES = 8  # reads of a connection that keeps changing under the lock, before we give up
 LARGE = 8192  # bytes of a queue that may need a larger buffer than a new socket has
@@ -139,8 +139,10 @@ _LOOK = [
 def look_steps(family: int, peer: Address | None = None) -> Generator[list[Step], list[Any], Before]:
     """What a socket is, and whether it can be frozen; changes nothing.  `peer` where the kernel has forgotten it.
 
-    Raises BadInput for what cannot be dumped.
+    Raises BadInput for what cannot be dumped, and for a `peer` that is no address.
     """
+    if peer is not None:
+        check_address("peer", peer, family)
     [protocol] = yield [_PROTOCOL]
     if protocol != c.IPPROTO_TCP:
         raise BadInput(f"a socket of protocol {protocol} (262 is MPTCP), expected TCP ({c.IPPROTO_TCP})")
