@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
-from kernelnotes.live import pipes
+from kernelnotes.live import inside, pipes
 from kernelnotes.live.signals import Signals
 from kernelnotes.repair import constants as c
 from kernelnotes.repair import steps as plan
@@ -49,6 +49,8 @@ from kernelnotes.repair.snapshot import Address, Snapshot, check
 from kernelnotes.repair.steps import Before, Calls, Step, perform, run
 
 RIGHTS = "CAP_NET_ADMIN over the network namespace is missing: run as root, or inside `unshare -Urnm`"
+SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h: a file descriptor of the socket's network namespace
+TAKEN_S = 1.0  # seconds; a packet to ourselves takes microseconds
 SHORTEST_CHUNK = 1024  # bytes; the receive queue is filled in smaller pieces where memory is short
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -81,7 +83,7 @@ def calls(sock: socket.socket) -> Calls:
         "buffer": lambda option, size: _buffer(sock, option, size),
         "send_all": lambda data: _send_all(sock, data),
         "disconnect": lambda: _disconnect(sock.fileno()),
-        "inject": _inject,
+        "inject": lambda *packet: _inject(sock, *packet),
         "clock": time.time,
         "random": secrets.token_bytes,
     }
@@ -199,11 +201,32 @@ def _disconnect(fd: int) -> None:
         _raise_errno()
 
 
-def _inject(packet: bytes, address: str, scope: int) -> None:
+def _inject(sock: socket.socket, packet: bytes, address: str, scope: int, state: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
+    target = (address, 0, 0, scope) if ":" in address else (address, 0)
+    deadline = time.monotonic() + TAKEN_S
+    with _network_of(sock), socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.setsockopt(c.SOL_SOCKET, SocketOption.SO_MARK, c.MARK)
-        raw.sendto(packet, (address, 0, 0, scope) if ":" in address else (address, 0))
+        raw.sendto(packet, target)
+        # On a busy machine the kernel takes it later; an IPv6 address that is new has no route to it in the first
+        # milliseconds, so that it gets lost; and a firewall may drop it.
+        while (found := sock.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_INFO, 1)[0]) != state:
+            if time.monotonic() > deadline:
+                names = f"{c.TcpState(found).name}, expected {c.TcpState(state).name}"
+                raise OSError(errno.ETIMEDOUT, f"the state is still {names}; does a firewall drop it?")
+            time.sleep(0.001)
+            raw.sendto(packet, target)
+
+
+@contextlib.contextmanager
+def _network_of(sock: socket.socket) -> Iterator[None]:
+    # In the block this thread is in the network namespace of the socket, which need not be the one it is in now.
+    with contextlib.ExitStack() as stack:
+        theirs = fcntl.ioctl(sock.fileno(), SIOCGSKNS)
+        stack.callback(os.close, theirs)
+        if not os.path.samestat(os.fstat(theirs), os.stat("/proc/thread-self/ns/net")):
+            stack.enter_context(inside.inside(theirs))
+        yield
 
 
 # ------------------------------------------------------------------------------------- the source

@@ -12,7 +12,8 @@ these; the others are
     buffer(option, size)         a buffer of `size` bytes, past the limit of the machine if we may
     send_all(data)               send(), again and again, until all is taken; never waiting
     disconnect()                 connect() to an address of family AF_UNSPEC
-    inject(packet, address)      an IP packet of our own making, with the mark that passes our lock
+    inject(packet, address, scope, state)   an IP packet of our own making, with the mark that passes our lock, to that
+                                 address of ours; done when it has brought the connection into that state
     clock(), random(size)        seconds since 1970, and bytes that nobody can guess
 
 Source: net/ipv4/tcp.c, do_tcp_setsockopt(), tcp_repair_options_est(), tcp_repair_set_window(), tcp_recv_rcvq();
@@ -489,13 +490,14 @@ def _paused(s: Snapshot) -> list[Step]:
 
 def _forged(s: Snapshot, end: str) -> Step:
     flags, seq, ack = (Flags.FIN | Flags.ACK, s.recv_end, s.send_start)
+    after = s.state if s.state is TcpState.TCP_CLOSING else TcpState.TCP_CLOSE_WAIT
     if end is _ACK:
-        flags, seq, ack = (Flags.ACK, s.rcv_nxt, s.write_seq)
+        flags, seq, ack, after = (Flags.ACK, s.rcv_nxt, s.write_seq, s.state)
     source, target = (address[0].partition("%")[0].removeprefix("::ffff:") for address in (s.peer, s.local))
     segment = Segment(
         src=source, sport=s.peer[1], dst=target, dport=s.local[1], flags=flags, seq=seq, ack=ack, window=0
     )
-    return Step(end, "inject", (segment.to_ip(), target, s.local[3] if len(s.local) == 4 else 0))
+    return Step(end, "inject", (segment.to_ip(), target, s.local[3] if len(s.local) == 4 else 0, after))
 
 
 def _late(s: Snapshot) -> list[Step]:
