@@ -80,13 +80,21 @@ def unpack(data: bytes | bytearray | memoryview) -> dict[str, Any]:
 
 def _meta(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
         raise BadInput(f"the snapshot's description is not JSON: {e}") from e
     if not isinstance(found, dict) or set(found) != _FIELDS:
         wrong = sorted(_FIELDS ^ set(found)) if isinstance(found, dict) else type(found).__name__
-        raise BadInput(f"the snapshot's description has the wrong fields: {wrong}")
+        raise BadInput(f"the snapshot's description has the wrong fields: {wrong!s:.200}")
     return {name: _field(name, value) for name, value in found.items()}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)[:40]!r} is told twice")
+    return found
 
 
 def _field(name: str, value: Any) -> Any:

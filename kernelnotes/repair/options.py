@@ -123,9 +123,9 @@ def check(options: Mapping[str, Value], family: int) -> None:
     known = of(family)
     for name, value in options.items():
         if name not in known:
-            raise BadInput(f"option {name!r}: expected one of {', '.join(known)}")
+            raise BadInput(f"option {name!r:.80}: expected one of {', '.join(known)}")
         option = known[name]
         if option.size and (type(value) is not bytes or len(value) > option.size):
-            raise BadInput(f"option {name}: {value!r}, expected at most {option.size} bytes")
+            raise BadInput(f"option {name}: {value!r:.80}, expected at most {option.size} bytes")
         if not option.size and (type(value) is not int or not -(1 << 31) <= value < 1 << 32):
-            raise BadInput(f"option {name}: {value!r}, expected an int of 32 bits")
+            raise BadInput(f"option {name}: {value!r:.80}, expected an int of 32 bits")

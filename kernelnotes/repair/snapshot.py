@@ -187,7 +187,7 @@ def check(s: Snapshot) -> None:
     if len(s.filter) % 8 or len(s.filter) > 8 * 4096:
         raise BadInput(f"filter: {len(s.filter)} bytes, expected at most 4096 instructions of 8")
     if s.interface and not _is_interface(s.interface):
-        raise BadInput(f"interface: {_short(s.interface)}, expected a name of at most 15 bytes")
+        raise BadInput(f"interface: {s.interface!r:.80}, expected a name of at most 15 bytes")
 
 
 def _check_window(s: Snapshot) -> None:
@@ -224,7 +224,7 @@ def check_address(name: str, address: Address, family: int) -> None:
     """Raises BadInput unless it is as the kernel tells it: numbers, since a name would be looked up on restoring."""
     length = 2 if family == AF_INET else 4
     if len(address) != length or type(address[0]) is not str or any(type(part) is not int for part in address[1:]):
-        raise BadInput(f"{name}: {_short(address)}, expected an address of {length} parts")
+        raise BadInput(f"{name}: {address!r:.80}, expected an address of {length} parts")
     _check_host(name, address[0], family)
     _check_range(f"{name} port", address[1], 1, 65535)
     for part in address[2:]:
@@ -252,14 +252,6 @@ def _is_interface(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return 0 < size <= 15 and name not in (".", "..") and not any(c in "/:\0" or c.isspace() for c in name)
-
-
-def _short(value: object) -> str:
-    # What a file holds can be long, or nested so deeply that repr() gives up.
-    try:
-        return f"{value!r:.80}"
-    except RecursionError:
-        return f"a {type(value).__name__}, deeply nested"
 
 
 def _name(state: int) -> str:
