@@ -139,6 +139,7 @@ class Host:
         self.address6 = str(ipaddress.ip_network(SUBNET6)[number])
         self.link_local = f"fe80::{number:x}"
         self.addresses: list[str] = []
+        self._shared: set[str] = set()  # addresses of others that it has too
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._programs: list[subprocess.Popen[Any]] = []
         self._captures: weakref.WeakSet[Capture] = weakref.WeakSet()
@@ -274,14 +275,34 @@ class Host:
         self._addresses.prepare(text)
         owner._addresses.remove(text)
         try:
-            self._addresses.add(text)
+            (self._addresses.announce if text in self._shared else self._addresses.add)(text)
         except BaseException:
             with contextlib.suppress(CallFailed):
                 self._addresses.remove(text)
+            self._shared.discard(text)
             owner._addresses.add(text)
             raise
+        self._shared.discard(text)
         owner.addresses.remove(text)
         self.addresses.append(text)
+
+    def share(self, address: str) -> None:
+        """Have an address of another host too, and tell nobody: what is sent to it still goes there.
+
+        A socket can be bound to it, before `take_over` moves it here or `unshare` gives it up.  Only for a moment: who
+        asks the link for the address hears both.  Raises BadInput where nobody has it, CallFailed.
+        """
+        text = str(self._belonging(address))
+        if self._owner_of(address) is not self and text not in self._shared:
+            self._addresses.add(text, announce=False)
+            self._shared.add(text)
+
+    def unshare(self, address: str) -> None:
+        """Give up an address that is another host's; what was taken over stays.  Raises CallFailed."""
+        text = str(self._belonging(address))
+        if text in self._shared:
+            self._addresses.remove(text)
+            self._shared.remove(text)
 
     def prepare(self, address: str) -> None:
         """Do in advance what `take_over` of this address can have done in advance."""
