@@ -28,6 +28,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import math
 import os
 import secrets
 import select
@@ -439,9 +440,15 @@ def prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | Non
     """
     _refuse_used(snapshot.identity)
     check(snapshot)
-    elapsed_ms = max(0, round((time.time() - snapshot.taken) * 1000))
+    elapsed_ms = _elapsed_ms(snapshot.taken)
     with Signals():
         return _prepare(snapshot, plan.prepare_steps(snapshot, elapsed_ms), new_socket or _tcp_socket)
+
+
+def _elapsed_ms(taken: float) -> int:
+    # Rounded up, and 3 more: the clock for time stamps loses up to 2 where it is made even, and some time passes until
+    # it is set.  If it went back, the peer would drop what we send as old (PAWS); a step forward does no harm.
+    return max(0, math.ceil((time.time() - taken) * 1000)) + 3
 
 
 def _prepare(snapshot: Snapshot, steps: list[Step], new_socket: Callable[[int], socket.socket]) -> Prepared:
