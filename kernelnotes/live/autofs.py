@@ -220,7 +220,7 @@ class Automount:
         """Mount, or take over, and begin to serve."""
         self._undo, self._began = contextlib.ExitStack(), time.monotonic()
         try:
-            signals = self._undo.enter_context(Signals())
+            signals = self._undo.enter_context(Signals(self.__exit__))
             self._open()
             self._undo.enter_context(signals.allowed())
         except BaseException:

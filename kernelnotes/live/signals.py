@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
+from types import FrameType, MethodType
 from typing import Any
 
 HELD = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -15,28 +15,43 @@ HELD = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if has
 class Signals:
     """Holds Ctrl-C, SIGTERM and SIGHUP back; in `with signals.allowed():` they raise KeyboardInterrupt or SystemExit.
 
-    One that came earlier is raised there, or at the end unless an exception is under way already.  The first one is
-    enough: a second Ctrl-C does not stop the clean-up.  Only the main thread gets signals; elsewhere this does nothing.
-    Several at a time may end in any order: what reaches one that has ended it hands on to who was there before.
+    One that came earlier is raised there, or at the end, also in place of an exception that is under way, which it then
+    names as its context.  The first one is enough: a second Ctrl-C does not stop the clean-up.  Only the main thread
+    gets signals; elsewhere this does nothing.  Several at a time may end in any order: what reaches one that has ended
+    it hands on to who was there before.
+
+    Python may run a signal's handler at the first instruction of an __exit__, and an exception there would leave out
+    all that it does.  A class whose __exit__ ends the block gives it here, `Signals(self.__exit__)`: signals wait from
+    that instruction on.
     """
 
-    def __init__(self) -> None:
-        self._allowed, self._pending, self._ended, self._before = False, 0, False, dict[int, Any]()
+    def __init__(self, ending: Callable[..., Any] | None = None) -> None:
+        self._ending = (ending.__func__.__code__, ending.__self__) if isinstance(ending, MethodType) else None
+        self._allowed, self._pending, self._raised, self._ended = False, 0, False, False
+        self._before = dict[int, Any]()
 
     def __enter__(self) -> Signals:
         """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._arrived) for s in HELD}
+            try:
+                for signum in HELD:
+                    self._before[signum] = signal.getsignal(signum)
+                    signal.signal(signum, self._arrived)
+            except BaseException:  # one of them came while it was not taken over yet
+                self._give_back()
+                raise
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give them back to who had them before."""
+        self._give_back()
+        self._end_if_pending()
+
+    def _give_back(self) -> None:
         self._ended = True
         for signum in self._before:
             if signal.getsignal(signum) == self._arrived:  # else somebody else has it, and will give it back to us
                 signal.signal(signum, self._previous(signum))
-        if kind is None:
-            self._end_if_pending()
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
@@ -61,11 +76,21 @@ class Signals:
                 signal.signal(signum, handler)
                 signal.raise_signal(signum)
             return
-        self._pending = signum
-        if self._allowed:
+        self._pending = self._pending or signum
+        if self._allowed and not self._is_ending(frame):
             self._allowed = False
             self._end_if_pending()
 
+    def _is_ending(self, frame: FrameType | None) -> bool:
+        # Was it the method `ending`, or what that calls, that the signal interrupted?
+        while frame and self._ending:
+            code, owner = self._ending
+            if frame.f_code is code and frame.f_locals.get("self") is owner:
+                return True
+            frame = frame.f_back
+        return False
+
     def _end_if_pending(self) -> None:
-        if self._pending:
+        if self._pending and not self._raised:
+            self._raised = True
             raise KeyboardInterrupt if self._pending == signal.SIGINT else SystemExit(128 + self._pending)

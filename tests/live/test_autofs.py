@@ -1,8 +1,11 @@
 """The automounter, and others, over the running kernel's autofs; requests are those of other programs."""
 
+import contextlib
 import errno
 import fcntl
 import functools
+import inspect
+import itertools
 import json
 import os
 import random
@@ -23,9 +26,12 @@ from pathlib import Path
 import pytest
 
 from kernelnotes import autofs
+from kernelnotes import live as living
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import mounts, pipes, trial
 from kernelnotes.live.autofs import TMPFS, Automount, Requester, control, read_map, unfix
+from kernelnotes.live.signals import HELD
+from live import isolated as isolation
 from live.isolated import CLONE_NEWPID, isolated
 
 
@@ -524,6 +530,68 @@ def test_a_signal_during_the_set_up_leaves_nothing(folder):
             process.terminate()
             assert process.wait(10) in (128 + signal.SIGTERM, -signal.SIGTERM)
         assert mounted_below(folder) == []
+
+
+class Told(BaseException):
+    """What the signal handlers of the program raise that uses the automounter."""
+
+
+OWN_FILES = {inspect.getsourcefile(module) for module in (living.autofs, mounts, living.signals, contextlib)}
+
+
+RETURN_OF_ENTER = ("return", Automount.__enter__.__code__)
+
+
+def steps_of(work, act=lambda number: None):
+    """How many calls and returns of our functions, and of those they call, the work is made of; `act` is done at each.
+
+    They are where Python looks for signals; each line of the code counts once.  Left out is the return of __enter__,
+    after which it does not look.
+    """
+    seen = set()
+
+    def profile(frame, event, _):
+        code, place = frame.f_code, (frame.f_code, frame.f_lineno, event)
+        if code.co_filename in OWN_FILES and place not in seen and (event, code) != RETURN_OF_ENTER:
+            seen.add(place)
+            act(len(seen))
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return len(seen)
+
+
+@isolated
+def test_a_signal_at_any_step_of_the_beginning_and_the_end_leaves_nothing_and_is_not_lost(folder):
+    def tell(*_):
+        raise Told
+
+    def session():
+        with Automount(folder, lambda name: TMPFS):
+            (folder / "name").mkdir()
+            mounts.mount("tmpfs", str(folder / "name"), "tmpfs")
+
+    for signum in HELD:
+        signal.signal(signum, tell)
+    before = isolation._present()
+    for chosen in itertools.count(1):
+        signum = HELD[chosen % len(HELD)]
+        try:
+            many = steps_of(
+                session, lambda number, here=chosen, signum=signum: number == here and signal.raise_signal(signum)
+            )
+        except (Told, SystemExit, KeyboardInterrupt):
+            assert isolation._present() == before, f"left behind by signal {signum} at step {chosen}"
+        else:
+            assert many < chosen, f"signal {signum} was lost at step {chosen} of {many}"
+            break
+    assert chosen > 150
+    for signum in HELD:
+        with pytest.raises(Told):
+            signal.raise_signal(signum)
 
 
 @isolated

@@ -38,3 +38,91 @@ def test_a_signal_waits_until_it_is_allowed(signum):
     with pytest.raises(ended):
         interrupted()
     assert steps == ["made"]
+
+
+@pytest.mark.parametrize("signum", HELD)
+def test_a_signal_is_not_lost_where_an_exception_is_under_way(signum):
+    ended = KeyboardInterrupt if signum == signal.SIGINT else SystemExit
+
+    def broken():
+        with Signals():
+            signal.raise_signal(signum)
+            _ = 1 / 0
+
+    with pytest.raises(ended) as raised:
+        broken()
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
+def test_the_first_signal_is_raised_once_and_those_after_it_do_not_stop_the_clean_up():
+    cleaned = []
+
+    def interrupted():
+        with Signals() as signals:
+            try:
+                with signals.allowed():
+                    signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                cleaned.append(True)
+
+    with pytest.raises(SystemExit, match="143") as raised:
+        interrupted()
+    assert cleaned
+    assert raised.value.__context__ is None
+
+
+def test_those_taken_over_already_are_given_back_where_one_comes_before_it_is_taken_over(monkeypatch):
+    class Told(BaseException):
+        pass
+
+    before, taken = [signal.getsignal(signum) for signum in HELD], []
+    real = signal.signal
+
+    def interrupted(signum, handler):
+        if signum == HELD[-1] and not taken:
+            taken.append(signum)
+            raise Told
+        return real(signum, handler)
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(Told), Signals():
+        pass
+    assert [signal.getsignal(signum) for signum in HELD] == before
+
+
+class Block:
+    """Its end is announced, as an automounter's is; a signal comes in it, or when it is all but over."""
+
+    def __init__(self, late=False):
+        self.late, self.done = late, []
+
+    def __enter__(self):
+        self.signals = Signals(self.__exit__).__enter__()
+        self.allowed = self.signals.allowed()
+        self.allowed.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        if not self.late:
+            signal.raise_signal(signal.SIGTERM)
+        self.done.append("cleaned")
+        self.allowed.__exit__(None, None, None)
+        self.signals.__exit__(*error)
+        if self.late:
+            signal.raise_signal(signal.SIGTERM)
+            self.done.append("waited")
+
+
+def test_a_signal_waits_from_the_first_instruction_of_the_end_on():
+    block = Block()
+    with pytest.raises(SystemExit), block:
+        pass
+    assert block.done == ["cleaned"]
+
+
+def test_a_signal_does_not_wait_for_the_end_of_the_block_around():
+    inner = Block(late=True)
+    with pytest.raises(SystemExit), Block(), inner:
+        pass
+    assert inner.done == ["cleaned"]
