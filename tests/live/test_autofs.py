@@ -532,6 +532,15 @@ def test_a_signal_during_the_set_up_leaves_nothing(folder):
         assert mounted_below(folder) == []
 
 
+def leave_autofs(folder):
+    """A mount as a daemon leaves it that was killed."""
+    ends = os.pipe()
+    options = f"fd={ends[1]},pgrp={os.getpgrp()},minproto=5,maxproto=5,indirect"
+    mounts.mount("kernelnotes", str(folder), "autofs", options=options)
+    for end in ends:
+        os.close(end)
+
+
 class Told(BaseException):
     """What the signal handlers of the program raise that uses the automounter."""
 
@@ -564,34 +573,63 @@ def steps_of(work, act=lambda number: None):
     return len(seen)
 
 
-@isolated
-def test_a_signal_at_any_step_of_the_beginning_and_the_end_leaves_nothing_and_is_not_lost(folder):
+def each_step_interrupted(session, after):
+    """The session again and again, a signal at each step of it, then `after(what happened)`; how many steps it has."""
+
     def tell(*_):
         raise Told
 
+    for signum in HELD:
+        signal.signal(signum, tell)
+    for chosen in itertools.count(1):
+        signum = HELD[chosen % len(HELD)]
+        try:
+            many = steps_of(
+                session, lambda number, at=chosen, signum=signum: number == at and signal.raise_signal(signum)
+            )
+        except (Told, SystemExit, KeyboardInterrupt) as e:
+            after(f"signal {signum} at step {chosen} raised {e!r}")
+        else:
+            assert many < chosen, f"signal {signum} was lost at step {chosen} of {many}"
+            break
+    for signum in HELD:
+        with pytest.raises(Told):
+            signal.raise_signal(signum)
+    return many
+
+
+@isolated
+def test_a_signal_at_any_step_of_the_beginning_and_the_end_leaves_nothing_and_is_not_lost(folder):
     def session():
         with Automount(folder, lambda name: TMPFS):
             (folder / "name").mkdir()
             mounts.mount("tmpfs", str(folder / "name"), "tmpfs")
 
-    for signum in HELD:
-        signal.signal(signum, tell)
+    def nothing_is_left(happened):
+        assert isolation._present() == before, happened
+
     before = isolation._present()
-    for chosen in itertools.count(1):
-        signum = HELD[chosen % len(HELD)]
-        try:
-            many = steps_of(
-                session, lambda number, here=chosen, signum=signum: number == here and signal.raise_signal(signum)
-            )
-        except (Told, SystemExit, KeyboardInterrupt):
-            assert isolation._present() == before, f"left behind by signal {signum} at step {chosen}"
-        else:
-            assert many < chosen, f"signal {signum} was lost at step {chosen} of {many}"
-            break
-    assert chosen > 150
-    for signum in HELD:
-        with pytest.raises(Told):
-            signal.raise_signal(signum)
+    assert each_step_interrupted(session, nothing_is_left) > 150
+
+
+@isolated
+def test_a_signal_at_any_step_of_a_takeover_leaves_nothing_or_what_it_found(folder):
+    def session():
+        with Automount(folder, lambda name: TMPFS) as served:
+            assert steps(served.log) == [("reconnect", str(folder))]
+
+    def found_or_nothing(happened):
+        nonlocal found
+        present = isolation._present()
+        assert present in (found, before), happened
+        if present == before:
+            leave_autofs(folder)
+            found = isolation._present()
+
+    before = isolation._present()
+    leave_autofs(folder)
+    found = isolation._present()
+    assert each_step_interrupted(session, found_or_nothing) > 150
 
 
 @isolated
