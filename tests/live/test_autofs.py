@@ -837,22 +837,23 @@ def test_the_mount_of_a_daemon_outside_of_our_pid_namespace_is_refused(folder, c
 
 @isolated
 def test_who_is_outside_of_the_daemons_pid_namespace_gets_enoent_without_a_request(folder):
-    read, write = os.pipe()
+    ready, end = os.pipe(), os.pipe()
 
     def serve():
         os.setsid()
         with Automount(folder, lambda name: TMPFS) as served:
-            os.write(write, b"!")
-            time.sleep(0.5)
+            os.write(ready[1], b"!")
+            os.read(end[0], 1)
         return str([event.what for event in served.log.events])
 
     with ThreadPoolExecutor() as pool:
         events = pool.submit(first_of_a_pid_namespace, serve)
-        os.read(read, 1)
+        os.read(ready[0], 1)
         assert "No such file" in ls(folder / "name")
+        os.write(end[1], b"!")
         assert events.result() == "['serve', 'catatonic', 'end']"
-    os.close(read)
-    os.close(write)
+    for fd in (*ready, *end):
+        os.close(fd)
 
 
 @isolated
