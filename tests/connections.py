@@ -103,7 +103,7 @@ connections = st.builds(Connection, streams(), streams())
 
 
 def _value(option):
-    return st.binary(max_size=option.size) if option.size else st.integers(-(2**31), 2**32 - 1)
+    return st.binary(max_size=option.size) if option.size else st.integers(-(2**31), 2**31 - 1)
 
 
 @st.composite

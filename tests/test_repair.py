@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelnotes.errors import BadInput
-from kernelnotes.repair import STATES, Snapshot, TcpState, Window, check, restore_steps
-from kernelnotes.repair.constants import AF_INET6
+from kernelnotes.repair import STATES, Snapshot, TcpOption, TcpState, Window, check, restore_steps
+from kernelnotes.repair.constants import AF_INET6, REPAIR_OPT
 
 # ------------------------------------------------------------------------------------- relations
 
@@ -142,7 +142,7 @@ CONTRADICTIONS = {
     "received before the SYN": ({"recv_queue": b"a", "state": S.TCP_SYN_SENT}, "recv_queue: nothing can have been"),
     "an option of nobody": ({"options": {"SO_X": 1}}, "option 'SO_X': expected one of SO_REUSEPORT"),
     "an option of IPv6": ({"options": {"IPV6_V6ONLY": 1}}, "option 'IPV6_V6ONLY'"),
-    "an option too large": ({"options": {"SO_MARK": 2**32}}, "option SO_MARK: 4294967296, expected an int of 32"),
+    "an option too large": ({"options": {"SO_MARK": 2**31}}, "option SO_MARK: 2147483648, expected a C int"),
     "an option too small": ({"options": {"SO_MARK": -(2**31) - 1}}, "option SO_MARK"),
     "an option of bytes": ({"options": {"SO_MARK": b"1"}}, "option SO_MARK"),
     "an option of numbers": ({"options": {"SO_LINGER": 1}}, "option SO_LINGER: 1, expected at most 8 bytes"),
@@ -188,6 +188,18 @@ def test_a_link_local_address_keeps_its_scope():
     check(at("IPv6", local=("fe80::1%eth0", 1, 0, 2), peer=("fe80::2%eth0", 80, 0, 2)))
     with pytest.raises(BadInput, match="peer: 4294967296"):
         check(at("IPv6", peer=("fe80::2", 80, 0, 2**32)))
+    with pytest.raises(BadInput, match="peer: 1048576, expected 0 to 1048575"):
+        check(at("IPv6", peer=("fe80::2", 80, 2**20, 2)))
+
+
+@pytest.mark.parametrize(
+    ("clamp", "maxseg"), [(1, 88), (48, 88), (88, 88), (1460, 1460), (32767, 32767), (65495, 32767)]
+)
+def test_a_segment_size_that_the_peer_chose_is_brought_into_the_bounds_of_the_option(clamp, maxseg):
+    steps = restore_steps(at(mss_clamp=clamp))
+    assert [step.args[2] for step in steps if step.what == "largest segment"] == [maxseg]
+    [agreed] = [step.args[2] for step in steps if step.args[:2] == (6, TcpOption.TCP_REPAIR_OPTIONS)]
+    assert REPAIR_OPT.unpack_from(agreed) == (2, clamp)  # what was agreed on stays
 
 
 @pytest.mark.parametrize("state", sorted(STATES))

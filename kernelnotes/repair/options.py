@@ -127,5 +127,5 @@ def check(options: Mapping[str, Value], family: int) -> None:
         option = known[name]
         if option.size and (type(value) is not bytes or len(value) > option.size):
             raise BadInput(f"option {name}: {value!r:.80}, expected at most {option.size} bytes")
-        if not option.size and (type(value) is not int or not -(1 << 31) <= value < 1 << 32):
-            raise BadInput(f"option {name}: {value!r:.80}, expected an int of 32 bits")
+        if not option.size and (type(value) is not int or not -(1 << 31) <= value < 1 << 31):
+            raise BadInput(f"option {name}: {value!r:.80}, expected a C int")

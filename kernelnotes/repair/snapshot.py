@@ -227,8 +227,8 @@ def check_address(name: str, address: Address, family: int) -> None:
         raise BadInput(f"{name}: {address!r:.80}, expected an address of {length} parts")
     _check_host(name, address[0], family)
     _check_range(f"{name} port", address[1], 1, 65535)
-    for part in address[2:]:
-        _check_range(name, part, 0, 2**32 - 1)
+    for part, most in zip(address[2:], (2**20 - 1, 2**32 - 1), strict=False):  # flow label, scope
+        _check_range(name, part, 0, most)
 
 
 def _check_host(name: str, host: str, family: int) -> None:

@@ -36,7 +36,8 @@ from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, ch
 
 MOST_TRIES = 8  # reads of a connection that keeps changing under the lock, before we give up
 LARGE = 8192  # bytes of a queue that may need a larger buffer than a new socket has
-LARGEST_MAXSEG = 32767  # MAX_TCP_WINDOW: TCP_MAXSEG takes no more, but on loopback two ends agree on more
+# TCP_MIN_MSS and MAX_TCP_WINDOW: TCP_MAXSEG takes nothing else, but a peer may want less, and loopback has more.
+SMALLEST_MAXSEG, LARGEST_MAXSEG = 88, 32767
 
 
 class Step(NamedTuple):
@@ -386,7 +387,7 @@ def _empty(s: Snapshot) -> list[Step]:
         LOCK,
         *([_sol("interface", SocketOption.SO_BINDTODEVICE, interface)] if s.interface else []),
         *_set(s, late=False),
-        _tcp("largest segment", TcpOption.TCP_MAXSEG, min(s.mss_clamp, LARGEST_MAXSEG)),
+        _tcp("largest segment", TcpOption.TCP_MAXSEG, min(max(s.mss_clamp, SMALLEST_MAXSEG), LARGEST_MAXSEG)),
         Step("local address", "bind", (s.local,)),
     ]
 
