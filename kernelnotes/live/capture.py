@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import inside
 from kernelnotes.repair import segment
-from kernelnotes.repair.segment import Segment
+from kernelnotes.repair.segment import Flags, Segment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ BLOCK = 1 << 17  # bytes of the ring that lie together in memory
 
 # The protocol of an IPv4 header is its byte 9, of an IPv6 header its byte 6.
 LOAD_BYTE, AND, EQUAL, RETURN = 0x30, 0x54, 0x15, 0x06
+HEADER_LENGTH, LOAD_BEHIND, ANY = 0xB1, 0x50, 0x45  # of IPv4 into X; the byte behind X; a jump if any bit is set
 ONLY_TCP = (
     (LOAD_BYTE, 0, 0, 0),
     (AND, 0, 0, 0xF0),
@@ -59,6 +60,27 @@ ONLY_TCP = (
 NOTHING = ((RETURN, 0, 0, 0),)
 
 
+def _only(flags: int) -> tuple[tuple[int, int, int, int], ...]:
+    # TCP with any of these flags: they are byte 13 of its header.
+    return (
+        (LOAD_BYTE, 0, 0, 0),
+        (AND, 0, 0, 0xF0),
+        (EQUAL, 0, 5, 0x40),
+        (LOAD_BYTE, 0, 0, 9),
+        (EQUAL, 0, 9, socket.IPPROTO_TCP),
+        (HEADER_LENGTH, 0, 0, 0),
+        (LOAD_BEHIND, 0, 0, 13),
+        (ANY, 5, 6, flags),
+        (EQUAL, 0, 5, 0x60),
+        (LOAD_BYTE, 0, 0, 6),
+        (EQUAL, 0, 3, socket.IPPROTO_TCP),
+        (LOAD_BYTE, 0, 0, 40 + 13),
+        (ANY, 0, 1, flags),
+        (RETURN, 0, 0, 0xFFFFFFFF),
+        (RETURN, 0, 0, 0),
+    )
+
+
 def attach_filter(sock: socket.socket, program: tuple[tuple[int, int, int, int], ...]) -> None:
     """Give a socket a classic BPF program of (code, jump if true, jump if false, constant).  Raises OSError."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
@@ -69,8 +91,9 @@ class Capture:
     """Records what passes `interface` of the network namespace `network` (a file descriptor; None: this thread's).
 
     Begins when it is made and ends with `stop`, the end of the `with` block or the process.  `packets` is how many find
-    room between two looks; `keep` the bytes kept of each packet, its headers included (100 for headers alone).  `names`
-    are for the table.  Raises BadInput, Unavailable without CAP_NET_RAW, CallFailed.
+    room between two looks; `keep` the bytes kept of each packet, its headers included (100 for headers alone).  With
+    `flags` only segments with one of these are recorded, and the others take no room.  `names` are for the table.
+    Raises BadInput, Unavailable without CAP_NET_RAW, CallFailed.
     """
 
     def __init__(
@@ -80,11 +103,13 @@ class Capture:
         *,
         packets: int = 8192,
         keep: int = 1600,
+        flags: Flags | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
         if packets < 1 or not 60 <= keep <= 65536:
             raise BadInput(f"capture: packets={packets}, keep={keep}, expected at least 1 packet and 60 to 65536 bytes")
         self.interface, self.names = interface, dict(names or {})
+        self._filter = ONLY_TCP if flags is None else _only(int(flags))
         self._frame = 1 << (BEFORE + keep - 1).bit_length()
         self._frames = -(-packets * self._frame // BLOCK) * (BLOCK // self._frame)
         self._next, self._lost, self._stopped = 0, 0, False
@@ -118,7 +143,7 @@ class Capture:
             SOL_PACKET, PACKET_RX_RING, struct.pack("=IIII", BLOCK, size // BLOCK, self._frame, self._frames)
         )
         ring = mmap.mmap(self._socket.fileno(), size)
-        attach_filter(self._socket, ONLY_TCP)
+        attach_filter(self._socket, self._filter)
         self._socket.bind((self.interface, ETH_P_ALL))
         return ring
 

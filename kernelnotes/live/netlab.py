@@ -45,6 +45,7 @@ from kernelnotes.live.address import Addresses
 from kernelnotes.live.capture import Capture
 from kernelnotes.live.loss import Loss
 from kernelnotes.live.signals import Signals
+from kernelnotes.repair.segment import Flags
 
 SUBNET4, SUBNET6 = "192.0.2.0/24", "2001:db8::/64"
 MOST_HOSTS = 200
@@ -240,9 +241,9 @@ class Host:
             raise CallFailed(e.errno, f"{name} on {self.name}: {e.strerror}") from e
         return before
 
-    def capture(self, *, packets: int = 8192, keep: int = 1600) -> Capture:
+    def capture(self, *, packets: int = 8192, keep: int = 1600, flags: Flags | None = None) -> Capture:
         """The TCP segments that this host sends and receives from now on: see `Capture`."""
-        made = Capture("eth0", self.fd, packets=packets, keep=keep, names=self.lab.names)
+        made = Capture("eth0", self.fd, packets=packets, keep=keep, flags=flags, names=self.lab.names)
         self._captures.add(made)
         return made
 

@@ -1,17 +1,19 @@
 """Moving connections between hosts while their peer talks and listens: no byte lost, doubled or reordered, no reset."""
 
-import hashlib
+import errno
 import itertools
-import os
+import signal
 import socket
 import statistics
 
 import pytest
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
-from kernelnotes.live import inside, moves
+from kernelnotes.live import inside
 from kernelnotes.live.moves import move
 from kernelnotes.live.netlab import Lab
+from kernelnotes.live.repair import Prepared, observed
+from kernelnotes.repair.constants import IPPROTO_TCP, TcpOption
 from kernelnotes.repair.segment import Flags, signed
 
 FAMILIES = pytest.mark.parametrize("family", ["IPv4", "IPv6", "IPv4-mapped"])
@@ -96,3 +98,119 @@ def test_the_clock_of_the_time_stamps_never_goes_back(scene):
         stamps = [s.tsval for s in capture.segments if s.src == scene.address]
     assert len(stamps) >= 200
     assert [b - a for a, b in itertools.pairwise(stamps) if signed(b - a) < 0] == []
+
+
+def test_a_move_of_an_idle_connection_takes_less_than_a_millisecond(scene):
+    assert statistics.median(scene.move().freeze_us for _ in range(50)) < 1000
+
+
+# ------------------------------------------------------------------------------------ what goes wrong
+
+
+def failing(call, arguments):
+    """Have a call fail once, on whatever socket it is made with these first arguments."""
+    left = [True]
+
+    def observer(calls):
+        def instead(*args):
+            if left and args[: len(arguments)] == arguments:
+                left.clear()
+                raise OSError(errno.EINVAL, "as the test wants it")
+            return calls[call](*args)
+
+        return {**calls, call: instead}
+
+    return observed(observer)
+
+
+def goes_on(scene, before):
+    """Whether the connection is where it was, on the same socket, and the other host has nothing of it."""
+    assert scene.lab.owner(scene.address) is scene.old
+    assert scene.here.fileno() == before
+    assert scene.address not in scene.new.run(["ip", "address"]).stdout
+    assert not scene.here.getsockopt(IPPROTO_TCP, TcpOption.TCP_REPAIR)
+    return scene.talks()
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("setsockopt", (IPPROTO_TCP, TcpOption.TCP_REPAIR, 1)),
+        ("getsockopt", (IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW)),
+        ("bind", ()),
+        ("connect", ()),
+        ("setsockopt", (IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW)),
+        ("setsockopt", (IPPROTO_TCP, TcpOption.TCP_REPAIR, 0)),
+    ],
+    ids=["freeze", "dump", "bind", "connect", "windows", "commit"],
+)
+def test_a_connection_whose_move_fails_goes_on_where_it_was(scene, call, arguments):
+    before = scene.here.fileno()
+    with scene.peer.capture(flags=Flags.RST | Flags.FIN) as capture:
+        with failing(call, arguments), pytest.raises(CallFailed, match="as the test wants it"):
+            scene.move()
+        assert goes_on(scene, before)
+        assert capture.segments == []
+    scene.move()
+    assert scene.talks()
+
+
+def test_an_address_that_cannot_move_keeps_its_connection(scene, monkeypatch):
+    def refuses(address):
+        raise CallFailed(errno.EIO, "no")
+
+    before = scene.here.fileno()
+    monkeypatch.setattr(scene.new._addresses, "announce", refuses)
+    with pytest.raises(CallFailed):
+        scene.move()
+    assert goes_on(scene, before)
+
+
+def test_an_interruption_before_the_end_leaves_the_connection_where_it_was(scene, monkeypatch):
+    def interrupted(prepared):
+        signal.raise_signal(signal.SIGINT)
+
+    before = scene.here.fileno()
+    monkeypatch.setattr(Prepared, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scene.move()
+    assert goes_on(scene, before)
+
+
+def test_an_interruption_at_the_very_end_finds_the_connection_moved_with_its_address(scene, monkeypatch):
+    commit, kept = Prepared.commit, []
+
+    def interrupted(prepared):
+        kept.append(commit(prepared))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Prepared, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scene.move()
+    [scene.here] = kept
+    assert scene.lab.owner(scene.address) is scene.new
+    assert scene.talks()
+
+
+def test_a_source_that_cannot_be_disconnected_is_closed_without_a_packet(scene):
+    def observer(calls):
+        def refuses():
+            raise OSError(errno.EIO, "no")
+
+        return {**calls, "disconnect": refuses}
+
+    with scene.peer.capture(flags=Flags.RST | Flags.FIN) as capture:
+        with observed(observer):
+            old = scene.here
+            scene.move()
+        assert old.fileno() == -1
+        assert scene.talks()
+        assert capture.segments == []
+
+
+def test_a_move_to_where_it_is_is_refused(scene):
+    with pytest.raises(BadInput, match="old"):
+        move(scene.here, scene.old)
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, pytest.raises(BadInput, match="nobody"):
+        move(elsewhere, scene.old)
+    assert scene.talks()

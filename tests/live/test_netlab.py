@@ -208,6 +208,21 @@ def test_headers_alone_keep_the_lengths(lab):
     assert 0 < segment.cut < 1448
 
 
+@FAMILIES
+def test_a_capture_of_some_flags_sees_these_segments_and_no_others(lab, family):
+    client, server = lab.host("client"), lab.host("server")
+    wanted = Flags.SYN | Flags.FIN
+    with server.capture() as all_of_them, server.capture(packets=8, flags=wanted) as few:
+        with Connection(client, server, family) as connection:
+            for _ in range(200):
+                connection.here.sendall(b"x")
+                connection.there.recv(1)
+        all_of_them.wait(lambda seen: sum(bool(s.flags & Flags.FIN) for s in seen) == 2)
+        timeless = [[replace(s, time=0) for s in each.segments] for each in (few, all_of_them)]
+        assert timeless[0] == [s for s in timeless[1] if s.flags & wanted]
+        assert (len(few.segments), few.lost) == (4, 0)
+
+
 def test_what_finds_no_room_is_counted(lab):
     client, server = lab.host("client"), lab.host("server")
     with client.capture(packets=64) as small, client.capture() as large:
