@@ -102,8 +102,13 @@ def streams(draw):
 connections = st.builds(Connection, streams(), streams())
 
 
-def _value(option):
-    return st.binary(max_size=option.size) if option.size else st.integers(-(2**31), 2**31 - 1)
+def _value(name, option):
+    if name == "TCP_CONGESTION":
+        return st.sampled_from([b"cubic", b"reno", b"a_name_of_15_by"])
+    if name in ("TCP_CORK", "SO_REUSEADDR"):
+        return st.sampled_from([0, 1])
+    size = option.size
+    return st.binary(min_size=size, max_size=size) if size else st.integers(-(2**31), 2**31 - 1)
 
 
 @st.composite
@@ -126,7 +131,7 @@ def snapshots(draw):
         "interface": draw(st.sampled_from(["", "eth0", "wlp2s0", "Ärger", "a" * 15])),
         "options": draw(
             st.fixed_dictionaries(
-                {}, optional={n: _value(o) for n, o in OPTIONS.items() if family == AF_INET6 or not o.ipv6}
+                {}, optional={n: _value(n, o) for n, o in OPTIONS.items() if family == AF_INET6 or not o.ipv6}
             )
         ),
         "filter": draw(st.binary(max_size=5)) * 8,

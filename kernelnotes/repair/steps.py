@@ -267,6 +267,7 @@ def dump_steps(before: Before) -> Generator[list[Step], list[Any], Snapshot]:
         earlier, numbers = numbers, _numbers((yield [*_NUMBERS, SELECT_NONE])[:-1])
         if numbers == earlier and (len(recv_queue), len(send_queue)) == lengths:
             return _snapshot(before, numbers, recv_queue, send_queue, rest, values)
+        yield [SELECT_SEND]  # as for the first try: with no queue selected, peeking is EINVAL
     raise CallFailed(errno.EAGAIN, f"dump: the connection changed during each of {MOST_TRIES} reads; is it locked?")
 
 
