@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import select
 import signal
 import socket
 import statistics
@@ -153,6 +154,31 @@ def test_a_connection_whose_move_fails_goes_on_where_it_was(scene, call, argumen
         assert capture.segments == []
     scene.move()
     assert scene.talks()
+
+
+def test_a_connection_that_changes_between_the_two_reads_is_read_again(scene):
+    # As under load, where what was on its way when the lock was set still arrives.
+    reads = []
+
+    def observer(calls):
+        def other_at_first(level, option, *size):
+            found = calls["getsockopt"](level, option, *size)
+            if (level, option) != (IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW):
+                return found
+            reads.append(found)
+            return bytes(20) if len(reads) == 1 else found
+
+        return {**calls, "getsockopt": other_at_first}
+
+    with scene.lab.drop(1, target=scene.peer):
+        scene.here.sendall(b"not acknowledged")
+        scene.there.sendall(b"not read")
+        select.select([scene.here], [], [], 5)
+        with observed(observer):
+            moved = scene.move()
+    assert len(reads) == 3
+    assert (moved.snapshot.send_queue, moved.snapshot.recv_queue) == (b"not acknowledged", b"not read")
+    assert (scene.here.recv(100), scene.there.recv(100)) == (b"not read", b"not acknowledged")
 
 
 def test_an_address_that_cannot_move_keeps_its_connection(scene, monkeypatch):
