@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -26,19 +27,20 @@ from pathlib import Path
 from typing import Any
 
 from kernelnotes.errors import CallFailed, Unavailable
-from kernelnotes.live import inside
+from kernelnotes.live import inside, moves
+from kernelnotes.live import trial as live_trial
 from kernelnotes.live.capture import Capture
 from kernelnotes.live.netlab import Host, Lab
-from kernelnotes.live.repair import calls, freeze, guard, prepare
+from kernelnotes.live.repair import calls, freeze, guard, observed, prepare
 from kernelnotes.provenance import Provenance
 from kernelnotes.repair import constants as c
 from kernelnotes.repair import scenes, spelling
 from kernelnotes.repair import steps as plan
 from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState
 from kernelnotes.repair.scenes import HERE, NEW, OLD, PEER, told_packet
-from kernelnotes.repair.segment import Flags
+from kernelnotes.repair.segment import Flags, Segment
 from kernelnotes.repair.snapshot import NO_WINDOW, Snapshot
-from kernelnotes.repair.steps import Step, perform
+from kernelnotes.repair.steps import Calls, Step, perform
 
 TIMEOUT_S = 60.0
 PATIENCE_S = 1.2  # how long a trial waits for what was said; the peer's first retransmission comes after 0.2 s
@@ -646,7 +648,7 @@ def _renumbered(
     for host, s, sent, received in ((here, ours, 5000, base), (peer, theirs, base, 5000)):
         window = s.window._replace(snd_wl1=received, rcv_wup=received)
         fresh = dataclasses.replace(
-            s, write_seq=sent, rcv_nxt=received, window=window, identity=os.urandom(16), options={}
+            s, write_seq=sent, rcv_nxt=received, window=window, identity=os.urandom(16), options={"SO_REUSEADDR": 1}
         )
         made.append(prepare(fresh, host.socket))
     first, second = (target.commit(probe=False) for target in made)
@@ -713,8 +715,8 @@ def _closing(sock: socket.socket, other: socket.socket) -> None:
     # Both say their last, and neither hears the other's acknowledgement.
     _deaf(other)
     _deaf(sock)
-    sock.sendall(_lines(4000))
-    other.sendall(_lines(5000))
+    sock.sendall(_lines(1000))  # one segment each, which is what is sent again while no acknowledgement is heard
+    other.sendall(_lines(1000))
     sock.shutdown(socket.SHUT_WR)
     other.shutdown(socket.SHUT_WR)
     _hears(sock)
@@ -752,7 +754,7 @@ def _in_state(here: Host, peer: Host, state: str, make: Make) -> list[Any]:
     with peer.capture(packets=256, keep=100) as capture:
         make(sock, other)
         _until(lambda: _state(sock) == state, state)
-        _until(lambda: _unread(sock) in (0, 5000), "what the peer writes")
+        _until(lambda: _unread(sock) in (0, 1000, 5000), "what the peer writes")
         time.sleep(0.005)
         with here.inside(), freeze(sock, remote) as frozen:
             snapshot = frozen.dump()
@@ -769,7 +771,7 @@ def _in_state(here: Host, peer: Host, state: str, make: Make) -> list[Any]:
             other.shutdown(socket.SHUT_WR)
         ours = _rest(new)
         expected = snapshot.recv_queue == ours and _lines(len(theirs)) == theirs
-        sent = 0 if state == "TCP_CLOSE_WAIT" else 4000
+        sent = {"TCP_CLOSE_WAIT": 0, "TCP_CLOSING": 1000}.get(state, 4000)
         resets = sum(Flags.RST in s.flags for s in capture.segments)
     new.close()
     other.close()
@@ -830,17 +832,18 @@ def _move() -> dict[str, Any]:
             host.name: host.capture(packets=48_000, keep=100) for host in (old, new, peer)
         }
         data = _lines(1 << 20)
-        sent, moved, all_marks, macs = 0, [], [], [peer.neighbours()[address]]
+        sent, rows, all_marks, macs = 0, [], [], [peer.neighbours()[address]]
         sock.setblocking(False)
         hosts = itertools.cycle((new, old))
         for _ in range(MOVES):
             sent = _pump(sock, data, sent, sent + TOTAL // (MOVES + 1))
-            sock, marks, queued = _one_move(sock, next(hosts), address)
-            if not all_marks:
-                macs.append(_mac_after(peer, address, macs[0]))
-            moved.append(queued)
-            all_marks.append(marks)
+            with _watched() as marks:
+                sock, snapshot, freeze_us = moves.move(sock, next(hosts), sock.getpeername())
             sock.setblocking(False)
+            if not rows:
+                macs.append(_mac_after(peer, address, macs[0]))
+            rows.append((freeze_us / 1e3, len(snapshot.recv_queue) + len(snapshot.send_queue)))
+            all_marks.append(marks)
         sent = _pump(sock, data, sent, TOTAL)
         sock.setblocking(True)
         sock.shutdown(socket.SHUT_WR)
@@ -848,7 +851,44 @@ def _move() -> dict[str, Any]:
         with open(report) as told:
             digest = told.read()
         os.waitpid(child, 0)
-        return _moved_told(captures, all_marks, moved, sent, digest == _digest(data, sent), macs)
+        return _moved_told(captures, all_marks, rows, sent, digest == _digest(data, sent), macs)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[list[tuple[float, str]]]:
+    """What `moves.move` does, with times; a step that occurs more than once stands where it was last done."""
+    found: dict[str, float] = {}
+    kept: list[tuple[float, str]] = []
+
+    def watch(used: Calls) -> Calls:
+        return {name: _timed(name, call, found) for name, call in used.items()}
+
+    with observed(watch):
+        yield kept
+    kept += sorted((at, what) for what, at in found.items())
+
+
+def _timed(name: str, call: Callable[..., Any], found: dict[str, float]) -> Callable[..., Any]:
+    def timed(*args: Any) -> Any:
+        result = call(*args)
+        what = _EVENTS.get((name, *args)) or _EVENTS.get((name,))
+        if what and not (what == _LOCKED and what in found):
+            found[what] = time.time()
+        return result
+
+    return timed
+
+
+_LOCKED = "the old socket is locked"
+_EVENTS: dict[tuple[Any, ...], str] = {
+    ("attach_filter", c.DROP_UNMARKED): _LOCKED,
+    ("random", 16): "it is dumped",
+    ("connect",): "the new socket is connected, without a packet",
+    # The first of the steps that start it; the address has moved just before.
+    (plan.SELECT_NONE.call, *plan.SELECT_NONE.args): "the address is on the new host",
+    (plan.REPAIR_OFF.call, *plan.REPAIR_OFF.args): "the new socket lives",
+    ("disconnect",): "the old socket has ended",
+}
 
 
 def _mac_after(peer: Host, address: str, before: str) -> str:
@@ -865,6 +905,7 @@ def _reader(sock: socket.socket) -> tuple[int, int]:
         sock.close()
         return read, child
     try:
+        live_trial._libc("prctl", live_trial.PR_SET_PDEATHSIG, signal.SIGKILL)
         digest = hashlib.sha256()
         while part := sock.recv(1 << 18):
             digest.update(part)
@@ -892,29 +933,13 @@ def _digest(data: bytes, count: int) -> str:
     return digest.hexdigest()
 
 
-def _one_move(sock: socket.socket, target: Host, address: str) -> tuple[socket.socket, list[list[Any]], int]:
-    marks = []
-
-    def mark(what: str) -> None:
-        marks.append([time.time(), what])
-
-    mark("lock")
-    with freeze(sock) as frozen:
-        snapshot = frozen.dump()
-        mark("dumped")
-        with prepare(snapshot, target.socket) as prepared:
-            mark("prepared on the other host")
-            target.take_over(address)
-            mark("address moved")
-            frozen.release()
-            new = prepared.commit()
-    mark("alive")
-    sock.close()
-    return new, marks, len(snapshot.send_queue)
-
-
 def _moved_told(
-    captures: dict[str, Capture], all_marks: list[list[list[Any]]], queued: list[int], sent: int, whole: bool, macs: Any
+    captures: dict[str, Capture],
+    all_marks: list[list[tuple[float, str]]],
+    moved: list[tuple[float, int]],
+    sent: int,
+    whole: bool,
+    macs: list[str],
 ) -> dict[str, Any]:
     seen = {name: capture.segments for name, capture in captures.items()}
     for capture in captures.values():
@@ -922,27 +947,37 @@ def _moved_told(
             raise CallFailed(errno.ENOBUFS, f"the capture lost {capture.lost} packets")
         capture.stop()
     arrivals = [s.time for s in seen[PEER] if s.dport == PORT and s.length]
-    gaps = [(b - a, a) for a, b in itertools.pairwise(arrivals)]
-    rows, around = [], []
-    for marks, waiting in zip(all_marks, queued, strict=True):
+    gaps = [(later - at, at) for at, later in itertools.pairwise(arrivals)]
+    rows, spans = [], []
+    for marks, (frozen_ms, queued) in zip(all_marks, moved, strict=True):
         start, end = marks[0][0], marks[-1][0]
-        last = max((t for t in arrivals if t <= start), default=start)
-        gap = max(gap for gap, at in gaps if last <= at <= end)
-        around.append((last, end))
-        rows.append([(end - start) * 1e3, gap * 1e3, waiting])
-    usual = [gap for gap, at in gaps if not any(a <= at <= b for a, b in around)]
+        start = max((at for at in arrivals if at <= start), default=start)
+        spans.append((start, end))
+        rows.append([frozen_ms, max(gap for gap, at in gaps if start <= at <= end) * 1e3, queued])
+    usual = [gap for gap, at in gaps if not any(start <= at <= end for start, end in spans)]
     first = all_marks[0]
+    told = {
+        "moves": rows,
+        "marks": [[round(at - first[0][0], 6), what] for at, what in first],
+        "packets": _around(seen, first[0][0], first[-1][0]),
+        "bytes": sent,
+        "whole": whole,
+        "resets": sum(Flags.RST in s.flags for segments in seen.values() for s in segments),
+        "usual_ms": statistics.quantiles(usual, n=1000)[-1] * 1e3,
+        "macs": macs,
+    }
+    return told
+
+
+def _around(seen: dict[str, list[Segment]], start: float, end: float) -> list[dict[str, Any]]:
+    # As the two hosts saw them: at the peer one cannot tell which of them sent it.
     packets = []
     for name in (OLD, NEW):
         for s in seen[name]:
-            if first[0][0] - 0.0006 <= s.time <= first[-1][0] + 0.0015:
+            if start - 0.0006 <= s.time <= end + 0.0015:
                 ways = (PEER, name) if s.sport == PORT else (name, PEER)
-                packets.append(told_packet(s.time - first[0][0], *ways, s))
-    packets.sort(key=lambda one: one["at"])
-    resets = sum(Flags.RST in s.flags for segments in seen.values() for s in segments)
-    marks = [[round(at - first[0][0], 6), what] for at, what in first]
-    told = {"moves": rows, "marks": marks, "packets": packets[:MOST_PACKETS], "bytes": sent, "whole": whole}
-    return told | {"resets": resets, "usual_ms": statistics.quantiles(usual, n=1000)[-1] * 1e3, "macs": macs}
+                packets.append(told_packet(s.time - start, *ways, s))
+    return sorted(packets, key=lambda one: float(one["at"]))[:MOST_PACKETS]
 
 
 # ------------------------------------------------------------------------------------- the process of a scene
