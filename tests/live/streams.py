@@ -113,7 +113,7 @@ class World:
 
     @contextlib.contextmanager
     def firewall(self, host):
-        """In the block the host takes only TCP packets of connections that it knows: ct state established, else drop."""
+        """In the block the host takes TCP packets only of connections it knows (ct state established)."""
         from pyroute2.nftables.main import NFTables
 
         with host.inside():
@@ -218,7 +218,7 @@ def fill(sock, source):
     """Write of it what the socket takes without waiting; how many bytes that were."""
     before, taken, idle = sock.gettimeout(), 0, 0
     sock.setblocking(False)
-    while idle < 10:  # the kernel makes room while it sends
+    while idle < 10 and taken < len(source):  # the kernel makes room while it sends
         try:
             taken += sock.send(source[taken : taken + 65536])
             idle = 0
