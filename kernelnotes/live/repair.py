@@ -240,6 +240,7 @@ class Frozen:
         self._handle, self._signals = handle, signals
         self._calls = calls(handle)
         self._taken: set[bytes] = set()  # identities
+        self._held: plan.Held | None = None
         self.released = False
         self.before: Before = run(plan.look_steps(handle.family, peer), self._calls)
 
@@ -247,7 +248,7 @@ class Frozen:
         """The connection; may be called again.  Raises CallFailed, and the connection stays frozen."""
         if self.released:
             raise BadInput("the connection was released, and is gone")
-        snapshot = run(plan.dump_steps(self.before), self._calls)
+        snapshot = run(plan.dump_steps(self.before, self._held), self._calls)
         self._taken.add(snapshot.identity)
         return snapshot
 
@@ -261,11 +262,12 @@ class Frozen:
 
     def _freeze(self) -> None:
         with _else(self._resume):
-            run(plan.freeze_steps(self.before), self._calls)
+            self._held = run(plan.freeze_steps(self.before), self._calls)
+            perform(plan.hold_steps(self._held), self._calls)
 
     def _resume(self) -> None:
         _STALE.update(self._taken)
-        _insist(plan.resume_steps(self.before), self._calls)
+        _insist(plan.resume_steps(self.before, self._held), self._calls)
 
     def _leave(self) -> None:
         # A snapshot that lives on elsewhere, in this process, must not live here too.

@@ -177,9 +177,7 @@ def _hex(snapshot: Snapshot) -> str:
     return dataclasses.replace(snapshot, identity=bytes(16), taken=0).to_bytes().hex()
 
 
-def _run(
-    steps: Generator[list[Step], list[Any], Any], sock: socket.socket, done: list[tuple[Step, Any]]
-) -> Any:
+def _run(steps: Generator[list[Step], list[Any], Any], sock: socket.socket, done: list[tuple[Step, Any]]) -> Any:
     # As repair.run, and `done` has each step with its result.
     used, results = calls(sock), None
     try:
@@ -828,9 +826,7 @@ def _move() -> dict[str, Any]:
         new.prepare(address)
         sock, other = _connected(old, peer, 1 << 17, address)
         report, child = _reader(other)
-        captures = {
-            host.name: host.capture(packets=48_000, keep=100) for host in (old, new, peer)
-        }
+        captures = {host.name: host.capture(packets=48_000, keep=100) for host in (old, new, peer)}
         data = _lines(1 << 20)
         sent, rows, all_marks, macs = 0, [], [], [peer.neighbours()[address]]
         sock.setblocking(False)

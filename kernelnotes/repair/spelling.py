@@ -1,6 +1,6 @@
 """How a step is written in a table: the call as a C programmer knows it, and what came back, in few words.
 
-    setsockopt(TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)        recv(MSG_PEEK)                 14,480 bytes
+setsockopt(TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)        recv(MSG_PEEK)                 14,480 bytes
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def call(step: Step) -> str:
     if name == "ioctl":
         return f"ioctl({_REQUESTS[args[0]]})"
     if name == "attach_filter":
-        return "setsockopt(SO_ATTACH_FILTER, drop all)" if args[0] == c.DROP_UNMARKED else "setsockopt(SO_ATTACH_FILTER)"
+        return (
+            "setsockopt(SO_ATTACH_FILTER, drop all)" if args[0] == c.DROP_UNMARKED else "setsockopt(SO_ATTACH_FILTER)"
+        )
     if name == "get_filter":
         return "getsockopt(SO_GET_FILTER)"
     if name in ("room", "buffer"):
@@ -121,7 +123,9 @@ def _got(option: IntEnum, found: int | bytes) -> str:
         return str(found % 2**32 if option in (TcpOption.TCP_QUEUE_SEQ, TcpOption.TCP_TIMESTAMP) else found)
     if option is TcpOption.TCP_INFO and len(found) >= c.INFO.size:
         state, offered, scales, notsent = c.INFO.unpack(found[: c.INFO.size])
-        return f"{TcpState(state).name}, options {offered}, scales {scales & 15} and {scales >> 4}, {notsent:,} not sent"
+        return (
+            f"{TcpState(state).name}, options {offered}, scales {scales & 15} and {scales >> 4}, {notsent:,} not sent"
+        )
     if option is TcpOption.TCP_REPAIR_WINDOW:
         return window(Window(*c.REPAIR_WINDOW.unpack(found)))
     text = found.rstrip(b"\0")

@@ -104,6 +104,11 @@ _SEQ = _get("its end", c.IPPROTO_TCP, TcpOption.TCP_QUEUE_SEQ)
 _OOB_ON = _sol("urgent data in line", SocketOption.SO_OOBINLINE, 1)
 _OOB_OFF = _sol("urgent data apart", SocketOption.SO_OOBINLINE, 0)
 _INQ = Step("bytes not read", "ioctl", (c.SIOCINQ,))
+_INFO = _get("state, options, window scales, bytes never sent", c.IPPROTO_TCP, TcpOption.TCP_INFO, c.INFO.size)
+_CORK = _get("TCP_CORK", c.IPPROTO_TCP, TcpOption.TCP_CORK)
+_WINDOWS = _get(
+    "windows", c.IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW, c.REPAIR_WINDOW.size, ignored=(errno.ENOPROTOOPT,)
+)
 
 
 # ------------------------------------------------------------------------------------- freeze
@@ -171,8 +176,18 @@ def look_steps(family: int, peer: Address | None = None) -> Generator[list[Step]
     return Before(family, state, local, remote, int(bool(reuseaddr)), peek_off, oobinline, program)
 
 
-def freeze_steps(before: Before) -> Plan:
-    """Lock, then repair mode: in it alone a socket still takes data and acknowledges it.  Raises BadInput."""
+class Held(NamedTuple):
+    """What `hold_steps` changes."""
+
+    window: bytes  # struct tcp_repair_window
+    cork: int
+
+
+def freeze_steps(before: Before) -> Generator[list[Step], list[Any], Held | None]:
+    """Lock, then repair mode: in it alone a socket still takes data and acknowledges it.  Raises BadInput.
+
+    Returns what `hold_steps` needs where there is something that was never sent.
+    """
     yield [LOCK, REPAIR_ON]
     if before.peek_off != -1:
         yield [_sol("peek from the beginning", SocketOption.SO_PEEK_OFF, -1)]
@@ -181,11 +196,25 @@ def freeze_steps(before: Before) -> Plan:
         apart, _, in_line, _ = yield [_INQ, _OOB_ON, _INQ, _OOB_OFF]
         if apart != in_line:
             raise BadInput("urgent data is in the receive queue, which cannot be dumped: read up to it first")
+    [info] = yield [_INFO]
+    if not c.INFO.unpack(info)[-1]:
+        return None
+    window, cork = yield [_WINDOWS, _CORK]
+    return Held(window, cork) if window else None
 
 
-def resume_steps(before: Before) -> list[Step]:
+def hold_steps(held: Held | None) -> list[Step]:
+    """In repair mode too a socket sends what it has, as fast as it is paced: not any more, the peer's window is zero.
+
+    Otherwise the peer would acknowledge what was dumped as never sent, and the target ignore all that says so.
+    """
+    return _window(Window(*c.REPAIR_WINDOW.unpack(held.window))._replace(snd_wnd=0), 0) if held else []
+
+
+def resume_steps(before: Before, held: Held | None = None) -> list[Step]:
     """As it was before; may be performed at any point of freezing and dumping."""
     return [
+        *([_tcp("windows", TcpOption.TCP_REPAIR_WINDOW, held.window)] if held else []),
         SELECT_NONE._replace(ignored=(errno.EPERM,)),
         *([] if before.oobinline else [_OOB_OFF]),
         *([] if before.peek_off == -1 else [_sol("SO_PEEK_OFF", SocketOption.SO_PEEK_OFF, before.peek_off)]),
@@ -193,6 +222,7 @@ def resume_steps(before: Before) -> list[Step]:
         Step("the application's filter", "attach_filter", (before.filter,)) if before.filter else UNLOCK,
         REPAIR_OFF._replace(ignored=(errno.EPERM,)),
         _sol("SO_REUSEADDR", SocketOption.SO_REUSEADDR, before.reuseaddr),
+        *(_push(held.cork) if held else []),
     ]
 
 
@@ -204,10 +234,10 @@ def release_steps() -> list[Step]:
 # ------------------------------------------------------------------------------------- dump
 
 _NUMBERS = [
-    _get("state, options, window scales, bytes never sent", c.IPPROTO_TCP, TcpOption.TCP_INFO, c.INFO.size),
+    _INFO,
     Step("bytes not acknowledged", "ioctl", (c.SIOCOUTQ,)),
     _INQ,
-    _get("windows", c.IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW, c.REPAIR_WINDOW.size, ignored=(errno.ENOPROTOOPT,)),
+    _WINDOWS,
     SELECT_RECV,
     _SEQ,
     SELECT_SEND,
@@ -253,9 +283,10 @@ def _numbers(results: list[Any]) -> _Numbers:
     return _Numbers(state, offered, scales, notsent, outq, inq, window, rcv_nxt & 0xFFFFFFFF, write_seq & 0xFFFFFFFF)
 
 
-def dump_steps(before: Before) -> Generator[list[Step], list[Any], Snapshot]:
+def dump_steps(before: Before, held: Held | None = None) -> Generator[list[Step], list[Any], Snapshot]:
     """Read a frozen connection; its numbers twice, until both times they are the same.  Changes nothing.
 
+    `held` is what freeze_steps returned.
     Raises CallFailed (EAGAIN) if it does not come to rest, as without a lock.
     """
     numbers = _numbers((yield _NUMBERS))
@@ -266,6 +297,8 @@ def dump_steps(before: Before) -> Generator[list[Step], list[Any], Snapshot]:
         values = yield _OPTIONS[before.family]
         earlier, numbers = numbers, _numbers((yield [*_NUMBERS, SELECT_NONE])[:-1])
         if numbers == earlier and (len(recv_queue), len(send_queue)) == lengths:
+            if held:
+                numbers = numbers._replace(window=held.window)
             return _snapshot(before, numbers, recv_queue, send_queue, rest, values)
         yield [SELECT_SEND]  # as for the first try: with no queue selected, peeking is EINVAL
     raise CallFailed(errno.EAGAIN, f"dump: the connection changed during each of {MOST_TRIES} reads; is it locked?")
@@ -376,7 +409,8 @@ def commit_steps(s: Snapshot, probe: bool = True) -> list[Step]:
     if s.state is TcpState.TCP_SYN_SENT:
         return [SELECT_NONE, unlock, REPAIR_OFF_SILENTLY, *reuse, *_SYN(s.peer)]
     leave = REPAIR_OFF if probe else REPAIR_OFF_SILENTLY
-    return [SELECT_NONE, unlock, leave, *reuse, *(_push(s) if s.unsent or s.fin_unsent else [])]
+    push = _push(int(s.options.get("TCP_CORK", 0))) if s.unsent or s.fin_unsent else []
+    return [SELECT_NONE, unlock, leave, *reuse, *push]
 
 
 def _empty(s: Snapshot) -> list[Step]:
@@ -524,7 +558,7 @@ def _SYN(peer: Address) -> list[Step]:
     ]
 
 
-def _push(s: Snapshot) -> list[Step]:
-    # Otherwise what was never sent waits for the next write, or for a timer.
-    cork = [_tcp("TCP_CORK", TcpOption.TCP_CORK, 1)] if s.options.get("TCP_CORK") else []
-    return [_tcp("push what was never sent", TcpOption.TCP_CORK, 0), *cork]
+def _push(cork: int) -> list[Step]:
+    # Otherwise what was never sent waits for the next write, or for the answer to a probe, which may be lost.
+    again = [_tcp("TCP_CORK", TcpOption.TCP_CORK, 1)] if cork else []
+    return [_tcp("push what was never sent", TcpOption.TCP_CORK, 0), *again]

@@ -582,11 +582,10 @@ def test_a_connection_with_an_error_pending_is_refused(world):
         until(lambda: live._poll(a.fileno(), c.POLLERR))
         refused(a, "an error is pending")
     assert a.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EHOSTUNREACH
-    while True:  # the queue of errors, of IP_RECVERR
-        try:
-            a.recvmsg(100, 1000, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            break
+    a.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:  # the queue of errors, of IP_RECVERR
+            a.recvmsg(100, 1000, socket.MSG_ERRQUEUE)
     moved, _ = world.move("IPv4", a)
     assert read(b, 2) == b"xy"
     goes_on(moved, b)
@@ -650,4 +649,61 @@ def test_an_ebpf_filter_is_refused(world):
     a.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, fd)
     os.close(fd)
     refused(a, "eBPF")
+    goes_on(a, b)
+
+
+# ------------------------------------------------------------------------------------- what is never sent
+
+
+def slow(a, b, rate=200_000):
+    """An end that sends no more than so many bytes a second, with data waiting to be sent; that data."""
+    a.setsockopt(socket.SOL_SOCKET, SocketOption.SO_MAX_PACING_RATE, rate)
+    return BIG[: fill(a, BIG)]
+
+
+def notsent(sock):
+    """Bytes that were never sent."""
+    return c.INFO.unpack(sock.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_INFO, c.INFO.size))[-1]
+
+
+@case(5)
+@every_kind
+@pytest.mark.parametrize("congestion_control", [b"reno", b"bbr"])
+def test_a_frozen_connection_does_not_go_on_sending(world, kind, congestion_control):
+    # It would, and the target would refuse every acknowledgement of what the snapshot calls never sent: for ever.
+    a, b = world.pair(kind)
+    a.setsockopt(c.IPPROTO_TCP, TcpOption.TCP_CONGESTION, congestion_control)
+    sent = slow(a, b)
+    with watched(world.peer) as capture:
+        with live.freeze(a) as frozen:
+            snapshot = frozen.dump()
+            time.sleep(0.15)  # 30,000 bytes, twice the first flight of a new connection
+            assert notsent(a) == snapshot.unsent > 50_000
+            assert frozen.dump().window == snapshot.window
+            with world.moving(kind, snapshot), live.prepare(snapshot) as prepared:
+                frozen.release()
+                moved = prepared.commit()
+        moved.setsockopt(socket.SOL_SOCKET, SocketOption.SO_MAX_PACING_RATE, -1)
+        assert digest(read(b, len(sent))) == digest(sent)
+        assert capture.segments
+    world.opened.append(moved)
+    goes_on(moved, b)
+
+
+@case(25)
+@every_kind
+def test_what_was_held_is_sent_after_an_abort_even_if_the_probe_is_not_answered(world, kind):
+    a, b = world.pair(kind)
+    sent = slow(a, b)
+    with watched(world.peer):
+        with live.freeze(a) as frozen:
+            before = frozen.dump()
+            time.sleep(0.05)
+            losing = world.lab.drop(1, source=world.peer)
+        with losing:
+            time.sleep(0.05)
+        a.setsockopt(socket.SOL_SOCKET, SocketOption.SO_MAX_PACING_RATE, -1)
+        assert digest(read(b, len(sent))) == digest(sent)
+        with live.freeze(a) as frozen:
+            assert frozen.dump().write_seq == before.write_seq
     goes_on(a, b)
