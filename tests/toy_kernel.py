@@ -225,7 +225,7 @@ class ToySocket:
         self.state = {S.TCP_ESTABLISHED: S.TCP_FIN_WAIT1, S.TCP_CLOSE_WAIT: S.TCP_LAST_ACK}[self.state]
         self._queued(1)
 
-    def call_inject(self, packet, address, scope):
+    def call_inject(self, packet, address, scope, state):
         s = from_ip(packet)
         assert self.filter == LOCK  # the mark lets it through
         assert self.queue == NONE  # otherwise its acknowledgement would mark as sent what is not
@@ -245,6 +245,7 @@ class ToySocket:
             self.snd_una, self.written = s.ack, b""
             moves = {S.TCP_FIN_WAIT1: S.TCP_FIN_WAIT2, S.TCP_LAST_ACK: S.TCP_CLOSE}
         self.state = moves[self.state]
+        assert self.state is state
 
     # --------------------------------------------------------------------------------- the rest
 
