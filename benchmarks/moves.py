@@ -10,8 +10,9 @@ Counted are the bytes, hashed at both ends as they are sent and as they are read
 step and its error; and at all three hosts every reset, and every FIN before the application's own. Exit status 1 if a
 byte is lost or doubled, if a move is refused, or if there is a packet that nobody asked for.
 
-`--control` shows what the lock and the second read are for: moves without them, and again with the sequence numbers
-read before the windows. Connections break then; each move that is refused is counted by its reason.
+`--control` shows what the lock and the second read are for: so many moves without them, with no lock at all and with
+the address taken away as the only one, each with the windows read before and after the sequence numbers. Connections
+break then; each move that is refused is counted by its reason.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import random
 import select
@@ -35,8 +37,9 @@ from unittest import mock
 from tqdm import tqdm
 
 from kernelnotes.errors import CallFailed
-from kernelnotes.live.moves import Moved, move
-from kernelnotes.live.netlab import Lab
+from kernelnotes.live.moves import Moved, address_of, move
+from kernelnotes.live.netlab import Host, Lab
+from kernelnotes.live.repair import freeze, prepare
 from kernelnotes.repair import steps as plan
 from kernelnotes.repair.constants import TcpOption
 from kernelnotes.repair.segment import Flags
@@ -46,8 +49,8 @@ CHUNK = 1 << 16
 BUFFERS = {"small": 4096, "large": 4 << 20}  # bytes
 ADDRESSES = {"IPv4": (socket.AF_INET, "192.0.2.100"), "IPv6": (socket.AF_INET6, "2001:db8::aa")}
 PORT = 80
-PATIENCE_S = 60.0  # for what is still on its way when the moves have ended
-BROKEN_S = 3.0  # without a byte, and a connection of the control counts as broken
+PATIENCE_S = 30.0  # without a byte, when the moves have ended
+BROKEN_S = 5.0  # without a byte, and a connection of the control counts as broken
 
 
 class End:
@@ -120,10 +123,11 @@ def be_peer(family: int, address: str, size: int, seed: int) -> None:
         sock, _ = listener.accept()
     sock.setblocking(False)
     end, chance = End(sock, seed + 1), random.Random(seed + 2)
-    while not end.work(chance.uniform(0, 0.03), chance.random() < 0.8, chance.random() < 0.8, sys.stdin):
-        pass
-    sock.shutdown(socket.SHUT_WR)
-    end.work(PATIENCE_S, write=False)
+    with contextlib.suppress(ConnectionError):  # in the control
+        while not end.work(chance.uniform(0, 0.03), chance.random() < 0.8, chance.random() < 0.8, sys.stdin):
+            pass
+        sock.shutdown(socket.SHUT_WR)
+        end.work(10 * PATIENCE_S, write=False)
     print(json.dumps(end.summary()), flush=True)
 
 
@@ -174,12 +178,18 @@ class Connection:
         return moved
 
     def finish(self, patience_s: float) -> dict[str, Any]:
-        """End both streams and compare: the two directions, and the packets that nobody should have sent."""
+        """End both streams and compare them, and the packets that nobody should have sent.
+
+        Who does not hear for `patience_s` seconds gives up.
+        """
         until = time.time()
         self.peer.stdin.write("stop\n")
         self.peer.stdin.flush()
         self.end.sock.shutdown(socket.SHUT_WR)
-        self.end.work(patience_s, write=False)
+        before = -1
+        while not self.end.ended and before != self.end.received:
+            before = self.end.received
+            self.end.work(patience_s, write=False)
         ready, _, _ = select.select([self.peer.stdout], [], [], patience_s)
         theirs = json.loads(self.peer.stdout.readline() or "{}") if ready else {}
         ours = self.end.summary()
@@ -324,13 +334,50 @@ def read_once(windows_last: bool) -> Any:
     return steps_once
 
 
+def move_by_address(sock: socket.socket, source: Host, target: Host) -> socket.socket:
+    """What `move` does, but for the lock: the address is taken away instead, before the connection is read."""
+    address = address_of(sock)
+    new = target.socket(sock.family)
+    target.share(address)
+    source._addresses.remove(address)  # what is on its way inside the kernel still arrives
+    try:
+        with freeze(sock) as frozen, prepare(frozen.dump(), lambda _: new) as prepared:
+            target._addresses.announce(address)
+            prepared.commit()
+    except CallFailed:
+        new.close()
+        target.unshare(address)
+        source._addresses.add(address)
+        raise
+    target._shared.remove(address)
+    source.addresses.remove(address)
+    target.addresses.append(address)
+    sock.close()
+    return new
+
+
+class WithoutLock(Connection):
+    """A connection whose moves have no lock, or only that its address is taken away first."""
+
+    by_address = False
+
+    def move(self) -> Moved | None:
+        """See `Connection.move`."""
+        if not self.by_address:
+            return super().move()
+        self.end.sock = move_by_address(self.end.sock, *self.hosts)
+        self.hosts.reverse()
+        self.end.sock.setblocking(False)
+        return None
+
+
 def run_control(moves: int, loss: float, seed: int) -> int:
     """Moves without the lock and the second read, until so many were tried, on connections that are given up broken."""
-    for windows_last in (False, True):
+    for by_address, windows_last in itertools.product((False, True), repeat=2):
         outcomes, connections, broken, at = Counter[str](), 0, 0, 0
-        progress = tqdm(total=moves, unit="move", disable=None, leave=False)
+        WithoutLock.by_address = by_address
         with (
-            progress,
+            tqdm(total=moves, unit="move", disable=None, leave=False) as progress,
             mock.patch.object(plan, "LOCK", NO_LOCK),
             mock.patch.object(plan, "dump_steps", read_once(windows_last)),
         ):
@@ -341,28 +388,36 @@ def run_control(moves: int, loss: float, seed: int) -> int:
                 at += tried
                 progress.update(tried)
                 broken += not right
-        order = "the sequence numbers before the windows" if windows_last else "in our order"
-        print(f"no lock, read once, {order}: {moves} moves tried, {outcomes.pop('moved', 0)} done")
+        print(
+            f"{'the address taken away as the only lock' if by_address else 'no lock'}, read once, "
+            f"the windows {'after' if windows_last else 'before'} the sequence numbers: "
+            f"{moves} moves tried, {outcomes.pop('moved', 0)} done"
+        )
         for why, count in outcomes.items():
             print(f"    refused {count} times: {why}")
-        print(f"    {broken} of {connections} connections broken: bytes lost, or silence for {BROKEN_S:g} s")
+        print(
+            f"    {broken} of {connections} connections broken: bytes lost, or silence for {BROKEN_S:g} s", flush=True
+        )
     return 0
 
 
 def without(family: str, buffers: str, moves: int, loss: float, seed: int, outcomes: Counter[str]) -> tuple[int, bool]:
     """One connection of the control: how many moves were tried until it broke, and whether it was right."""
-    with Connection(family, BUFFERS[buffers], loss, seed) as connection:
-        last, since = (0, 0), time.monotonic()
+    with WithoutLock(family, BUFFERS[buffers], loss, seed) as connection:
+        moved_bytes, since = 0, time.monotonic()
         for tried, work in zip(range(1, moves + 1), rhythm(seed), strict=False):
-            connection.end.work(*work)
+            try:
+                connection.end.work(*work)
+            except OSError as e:
+                outcomes[f"(not a move) {e}"] += 1
+                return tried, False
             try:
                 connection.move()
                 outcomes["moved"] += 1
             except CallFailed as e:
                 outcomes[str(e)] += 1
-            now = (connection.end.sent, connection.end.received)
-            if now != last:
-                last, since = now, time.monotonic()
+            if (now := connection.end.sent + connection.end.received) != moved_bytes:
+                moved_bytes, since = now, time.monotonic()
             elif time.monotonic() - since > BROKEN_S:
                 return tried, False
         return moves, bool(connection.finish(BROKEN_S)["right"])
