@@ -2,10 +2,14 @@
 
 import errno
 import itertools
+import re
 import select
 import signal
 import socket
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,7 @@ from kernelnotes.live.repair import Prepared, observed
 from kernelnotes.repair.constants import IPPROTO_TCP, TcpOption
 from kernelnotes.repair.segment import Flags, signed
 
+SOAK = Path(__file__).resolve().parents[2] / "benchmarks/moves.py"
 FAMILIES = pytest.mark.parametrize("family", ["IPv4", "IPv6", "IPv4-mapped"])
 
 
@@ -240,3 +245,23 @@ def test_a_move_to_where_it_is_is_refused(scene):
     with socket.create_server(("127.0.0.1", 0)) as elsewhere, pytest.raises(BadInput, match="nobody"):
         move(elsewhere, scene.old)
     assert scene.talks()
+
+
+# ------------------------------------------------------------------------------------ under load
+
+
+def test_thirty_moves_under_flood_and_loss_lose_no_byte_and_send_no_reset():
+    try:
+        inside.require()
+    except Unavailable as e:
+        pytest.skip(str(e))
+    done = subprocess.run([sys.executable, SOAK, "--quick"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        len(re.findall(r"hashes equal\n +0 resets, 0 FINs .*, 0 packets not seen; 0 moves refused", done.stdout)) == 4
+    )
+    assert sum(map(int, re.findall(r"(\d+) packets dropped on the way", done.stdout))) > 0
+    volumes = [float(found) for found in re.findall(r"([\d.]+) MB \(", done.stdout)]
+    assert len(volumes) == 4
+    assert min(volumes) > 0.1
+    assert "in all 30 of 30 moves" in done.stdout
