@@ -89,8 +89,8 @@ Source = str | os.PathLike[str] | None
 class Requester(NamedTuple):
     """Who looked a name up first, as the kernel says: the ids of its user and group, and of its process.
 
-    `pid` is as it is seen from the daemon's pid namespace; who is not to be seen from there gets ENOENT without being
-    asked about.  The process may have ended.
+    `pid` is the packet's `tgid` (what the packet calls `pid` is the thread), as it is seen from the daemon's pid
+    namespace; who is not to be seen from there gets ENOENT without being asked about.  The process may have ended.
     """
 
     uid: int
@@ -485,20 +485,21 @@ class Automount:
             self._note("refused", packet.problem or f"a packet {packet.type}", name=name)
 
     def _missing(self, name: str, fields: Any) -> None:
-        token = fields["token"]
-        who = {key: fields[key] for key in Requester._fields}
-        self._note("missing", name=name, token=token, **who)
-        try:
-            source = self._ask(name, Requester(**who))
-            problem = "" if source is not None else "no such name"
-            if source is not None:
-                self._mount(os.fspath(source), name)
-        except Exception as e:  # whatever goes wrong in there, somebody waits for an answer
-            problem = f"{type(e).__name__}: {e}"
-        else:
-            if not problem:
-                self._note("mount", os.fspath(source or ""), name=name)
+        token, who = fields["token"], Requester(fields["uid"], fields["gid"], fields["tgid"])
+        self._note("missing", name=name, token=token, **who._asdict())
+        problem = self._show(name, who)
         self._reply("fail" if problem else "ready", name, token, problem)
+
+    def _show(self, name: str, who: Requester) -> str:
+        # Mounts what the lookup says, or tells why not.
+        try:
+            source = self._ask(name, who)
+            if source is None:
+                return "no such name"
+            self._mount(os.fspath(source), name)
+        except Exception as e:  # whatever goes wrong in there, somebody waits for an answer
+            return f"{type(e).__name__}: {e}"
+        return ""
 
     def _mount(self, source: str, name: str) -> None:
         if source != TMPFS and not os.path.isabs(source):
@@ -517,6 +518,7 @@ class Automount:
         except CallFailed:
             self._remove(target)
             raise
+        self._note("mount", source, name=name)
 
     def _idle(self, name: str, token: Any) -> None:
         self._note("expire", name=name, token=token)

@@ -150,6 +150,23 @@ def test_a_lookup_of_two_arguments_is_told_who_asks(folder):
     assert told == [("name", Requester(uid=1000, gid=1001, pid=asker.pid))]
 
 
+THREAD = """
+import os, sys, threading
+thread = threading.Thread(target=lambda: print(threading.get_native_id() != os.getpid(), os.stat(sys.argv[1]).st_uid))
+thread.start()
+thread.join()
+"""
+
+
+@isolated
+def test_who_asks_is_a_process_whichever_of_its_threads_it_is(folder):
+    told = []
+    with Automount(folder, lambda name, requester: told.append(requester.pid) or TMPFS) as served:
+        asker = start(sys.executable, "-c", THREAD, f"{folder}/name")
+        assert ended(asker) == "True 0\n"
+    assert told == [event.pid for event in served.log.events if event.what == "missing"] == [asker.pid]
+
+
 @isolated
 def test_a_lookup_decides_by_who_asks(folder):
     source = folder.parent / "source"
