@@ -81,6 +81,7 @@ DEVICE = "/dev/autofs"
 DETACHED = "it is in use: detached"
 LOOK_MS = 200  # how often a daemon that took over and hears nothing looks whether it is connected
 LONGEST_NAME = 253  # bytes
+LONGEST_TIMEOUT_S = (1 << 31) - 1
 MOST_MAP_BYTES = 1 << 20
 
 Source = str | os.PathLike[str] | None
@@ -148,13 +149,13 @@ def read_map(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     try:
         with open(path, "rb") as file:
-            text = os.fsdecode(file.read(MOST_MAP_BYTES + 1))
+            data = file.read(MOST_MAP_BYTES + 1)
     except OSError as e:
         raise BadInput(f"{os.fspath(path)}: {e.strerror}") from e
-    if len(text) > MOST_MAP_BYTES:
+    if len(data) > MOST_MAP_BYTES:
         raise BadInput(f"{os.fspath(path)}: longer than {MOST_MAP_BYTES >> 20} MiB, is it a map file?")
     found: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(os.fsdecode(data).split("\n"), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             name, source = _map_line(line, f"{os.fspath(path)}:{number}")
             if name in found:
@@ -196,8 +197,8 @@ class Automount:
     def __init__(
         self, path: str | os.PathLike[str], lookup: Lookup, timeout: int = 60, *, direct: bool = False
     ) -> None:
-        if not isinstance(timeout, int) or isinstance(timeout, bool) or not 0 <= timeout < 1 << 31:
-            raise BadInput(f"autofs: timeout is {timeout!r}, expected a whole number of seconds")
+        if not isinstance(timeout, int) or isinstance(timeout, bool) or not 0 <= timeout <= LONGEST_TIMEOUT_S:
+            raise BadInput(f"autofs: timeout is {timeout!r}, expected whole seconds from 0 to {LONGEST_TIMEOUT_S}")
         if not os.path.isdir(path):
             raise BadInput(f"autofs: {os.fspath(path)} is no folder")
         self.path = os.path.realpath(path)

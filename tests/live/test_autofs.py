@@ -1198,6 +1198,7 @@ def test_the_command_refuses_a_bad_map_before_it_mounts(folder):
         ("a" * 254 + " /a", r":1: .*is no name of at most 253 bytes"),
         ("a /a\0b", r":1: 'a' is no name"),
         ("a /" + "a" * (1 << 20), "longer than 1 MiB"),
+        ("a /" + "é" * (1 << 19), "longer than 1 MiB"),  # in bytes
     ],
 )
 def test_a_map_file_that_is_none_is_refused_with_the_line(tmp_path, text, complaint):
@@ -1216,8 +1217,8 @@ def test_a_map_file_is_names_and_sources(tmp_path):
 def test_what_is_no_folder_no_timeout_or_no_pipe_is_refused(tmp_path):
     with pytest.raises(BadInput, match="nowhere is no folder"):
         Automount(tmp_path / "nowhere", len)
-    for timeout in (-1, 1.5, "1", True):
-        with pytest.raises(BadInput, match=r"timeout is .*, expected a whole number of seconds"):
+    for timeout in (-1, 1.5, "1", True, 1 << 31):
+        with pytest.raises(BadInput, match=r"timeout is .*, expected whole seconds from 0 to 2147483647"):
             Automount(tmp_path, len, timeout=timeout)
     with open(tmp_path / "file", "w") as file, pytest.raises(BadInput, match="is no pipe, expected the write end"):
         unfix(file.fileno())
