@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import _signal  # type: ignore[import-not-found]  # signal's functions without its enumerations: a tenth of the time
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, MethodType
 from typing import Any
 
-HELD = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+HELD = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Signals:
@@ -28,15 +28,15 @@ class Signals:
     def __init__(self, ending: Callable[..., Any] | None = None) -> None:
         self._ending = (ending.__func__.__code__, ending.__self__) if isinstance(ending, MethodType) else None
         self._allowed, self._pending, self._raised, self._ended = False, 0, False, False
-        self._before = dict[int, Any]()
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
             try:
                 for signum in HELD:
-                    self._before[signum] = signal.getsignal(signum)
-                    signal.signal(signum, self._arrived)
+                    self._before[signum] = _signal.getsignal(signum)
+                    _signal.signal(signum, self._arrived)
             except BaseException:  # one of them came while it was not taken over yet
                 self._give_back()
                 raise
@@ -45,23 +45,17 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         """Give them back to who had them before."""
         self._give_back()
-        self._end_if_pending()
+        self.end_if_pending()
 
     def _give_back(self) -> None:
         self._ended = True
         for signum in self._before:
-            if signal.getsignal(signum) == self._arrived:  # else somebody else has it, and will give it back to us
-                signal.signal(signum, self._previous(signum))
+            if _signal.getsignal(signum) == self._arrived:  # else somebody else has it, and will give it back to us
+                _signal.signal(signum, self._previous(signum))
 
-    @contextlib.contextmanager
-    def allowed(self) -> Iterator[None]:
+    def allowed(self) -> _Allowed:
         """Let them through, at any point of the block."""
-        self._allowed = True
-        try:
-            self._end_if_pending()
-            yield
-        finally:
-            self._allowed = False
+        return _Allowed(self)
 
     def _previous(self, signum: int) -> Any:
         handler = self._before[signum]
@@ -79,7 +73,7 @@ class Signals:
         self._pending = self._pending or signum
         if self._allowed and not self._is_ending(frame):
             self._allowed = False
-            self._end_if_pending()
+            self.end_if_pending()
 
     def _is_ending(self, frame: FrameType | None) -> bool:
         # Was it the method `ending`, or what that calls, that the signal interrupted?
@@ -90,7 +84,27 @@ class Signals:
             frame = frame.f_back
         return False
 
-    def _end_if_pending(self) -> None:
+    def end_if_pending(self) -> None:
+        """Raise what came until now: for a place in the middle, where nothing is half done."""
         if self._pending and not self._raised:
             self._raised = True
             raise KeyboardInterrupt if self._pending == signal.SIGINT else SystemExit(128 + self._pending)
+
+
+class _Allowed:
+    # As a class: a generator would take three times as long.
+    __slots__ = ("_signals",)
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+
+    def __enter__(self) -> None:
+        self._signals._allowed = True
+        try:
+            self._signals.end_if_pending()
+        except BaseException:
+            self._signals._allowed = False
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._signals._allowed = False
