@@ -30,14 +30,13 @@ import errno
 import fcntl
 import math
 import os
-import secrets
 import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from socket import SocketType  # what socket.socket is a subclass of
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import inside, pipes
@@ -64,7 +63,7 @@ _STALE: set[bytes] = set()
 # ------------------------------------------------------------------------------------- the calls
 
 
-def calls(sock: socket.socket) -> Calls:
+def calls(sock: SocketType) -> Calls:
     """The calls that steps name, on this socket: see `kernelnotes.repair.steps`."""
     found: Calls = {
         "getsockopt": sock.getsockopt,
@@ -86,7 +85,7 @@ def calls(sock: socket.socket) -> Calls:
         "disconnect": lambda: _disconnect(sock.fileno()),
         "inject": lambda *packet: _inject(sock, *packet),
         "clock": time.time,
-        "random": secrets.token_bytes,
+        "random": os.urandom,
     }
     for observer in _OBSERVERS:
         found = observer(found)
@@ -103,18 +102,21 @@ def observed(observer: Callable[[Calls], Calls]) -> Iterator[None]:
         _OBSERVERS.remove(observer)
 
 
-_INT = bytes(4)
+_int = struct.Struct("=i").unpack
 
 
 def _ioctl(fd: int, request: int) -> int:
-    found: int = struct.unpack("=i", fcntl.ioctl(fd, request, _INT))[0]
+    into = bytearray(4)  # bytes would take longer: only after a failure they are copied
+    fcntl.ioctl(fd, request, into)
+    found: int = _int(into)[0]
     return found
 
 
 def _poll(fd: int, events: int) -> int:
     poll = select.poll()
     poll.register(fd, events)
-    return next((found for _, found in poll.poll(0)), 0)
+    found = poll.poll(0)
+    return found[0][1] if found else 0
 
 
 class _Fprog(ctypes.Structure):
@@ -122,33 +124,34 @@ class _Fprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
+_ATTACH = int(SocketOption.SO_ATTACH_FILTER)
 _DROP = ctypes.create_string_buffer(c.DROP_UNMARKED, len(c.DROP_UNMARKED))  # stays where it is, as does:
 _DROP_PROGRAM = bytes(_Fprog(len(c.DROP_UNMARKED) // c.SOCK_FILTER.size, ctypes.addressof(_DROP)))
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def _attach(sock: SocketType, program: bytes) -> None:
     if program is c.DROP_UNMARKED:
         fprog = _DROP_PROGRAM
     else:
         kept = ctypes.create_string_buffer(program, len(program))
         fprog = bytes(_Fprog(len(program) // c.SOCK_FILTER.size, ctypes.addressof(kept)))
-    sock.setsockopt(c.SOL_SOCKET, SocketOption.SO_ATTACH_FILTER, fprog)
+    sock.setsockopt(c.SOL_SOCKET, _ATTACH, fprog)
 
 
 def _filter(fd: int) -> bytes:
     # The length of SO_GET_FILTER counts instructions, not bytes: socket.getsockopt cannot know.
-    count = ctypes.c_uint(0)
-    _get_filter(fd, None, count)
-    if not count.value:
+    count = _Count()
+    if _libc.getsockopt(fd, c.SOL_SOCKET, _ATTACH, None, count):
+        _raise_errno()
+    if not count[0]:
         return b""
-    program = ctypes.create_string_buffer(count.value * c.SOCK_FILTER.size)
-    _get_filter(fd, program, count)
+    program = ctypes.create_string_buffer(count[0] * c.SOCK_FILTER.size)
+    if _libc.getsockopt(fd, c.SOL_SOCKET, _ATTACH, program, count):
+        _raise_errno()
     return program.raw
 
 
-def _get_filter(fd: int, into: Any, count: ctypes.c_uint) -> None:
-    if _libc.getsockopt(fd, c.SOL_SOCKET, int(SocketOption.SO_ATTACH_FILTER), into, ctypes.byref(count)):
-        _raise_errno()
+_Count = ctypes.c_uint * 1
 
 
 def _raise_errno() -> None:
@@ -162,7 +165,7 @@ _FORCE = {
 }
 
 
-def _forced(sock: socket.socket, option: int, size: int) -> bool:
+def _forced(sock: SocketType, option: int, size: int) -> bool:
     try:
         sock.setsockopt(c.SOL_SOCKET, _FORCE[option], size)
     except PermissionError:  # CAP_NET_ADMIN in the first user namespace is what it takes
@@ -170,18 +173,18 @@ def _forced(sock: socket.socket, option: int, size: int) -> bool:
     return True
 
 
-def _buffer(sock: socket.socket, option: int, size: int) -> None:
+def _buffer(sock: SocketType, option: int, size: int) -> None:
     if not _forced(sock, option, size):
         sock.setsockopt(c.SOL_SOCKET, option, size)
 
 
-def _room(sock: socket.socket, option: int, size: int) -> None:
+def _room(sock: SocketType, option: int, size: int) -> None:
     # The kernel doubles what is set, and reads back the double.  Never smaller than it is.
     if not _forced(sock, option, size) and sock.getsockopt(c.SOL_SOCKET, option) < 2 * size:
         sock.setsockopt(c.SOL_SOCKET, option, size)
 
 
-def _send_all(sock: socket.socket, data: bytes | memoryview) -> None:
+def _send_all(sock: SocketType, data: bytes | memoryview) -> None:
     rest, chunk = memoryview(data), len(data)
     while rest:
         try:
@@ -202,7 +205,7 @@ def _disconnect(fd: int) -> None:
         _raise_errno()
 
 
-def _inject(sock: socket.socket, packet: bytes, address: str, scope: int, state: int) -> None:
+def _inject(sock: SocketType, packet: bytes, address: str, scope: int, state: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     target = (address, 0, 0, scope) if ":" in address else (address, 0)
     deadline = time.monotonic() + TAKEN_S
@@ -220,7 +223,7 @@ def _inject(sock: socket.socket, packet: bytes, address: str, scope: int, state:
 
 
 @contextlib.contextmanager
-def _network_of(sock: socket.socket) -> Iterator[None]:
+def _network_of(sock: SocketType) -> Iterator[None]:
     # In the block this thread is in the network namespace of the socket, which need not be the one it is in now.
     with contextlib.ExitStack() as stack:
         theirs = fcntl.ioctl(sock.fileno(), SIOCGSKNS)
@@ -236,7 +239,7 @@ def _network_of(sock: socket.socket) -> Iterator[None]:
 class Frozen:
     """A connection that stands still: see `freeze`."""
 
-    def __init__(self, handle: socket.socket, peer: Address | None, signals: Signals) -> None:
+    def __init__(self, handle: SocketType, peer: Address | None, signals: Signals) -> None:
         self._handle, self._signals = handle, signals
         self._calls = calls(handle)
         self._taken: set[bytes] = set()  # identities
@@ -261,7 +264,7 @@ class Frozen:
             _insist(rest, self._calls)
 
     def _freeze(self) -> None:
-        with _else(self._resume):
+        with _Else(self._resume):
             self._held = run(plan.freeze_steps(self.before), self._calls)
             perform(plan.hold_steps(self._held), self._calls)
 
@@ -302,24 +305,33 @@ def freeze(sock: socket.socket, peer: Address | None = None) -> Iterator[Frozen]
         handle.detach()
 
 
-def _handle(sock: socket.socket) -> socket.socket:
+_family, _kind = SocketType.family.__get__, SocketType.type.__get__
+
+
+def _handle(sock: socket.socket) -> SocketType:
     # The same file descriptor in an object of our own: with a time-out, Python's recv() would wait for input first.
     if sock.fileno() < 0:
         raise BadInput("the socket is closed")
-    handle = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
-    return handle
+    # Without the class around it, which makes an enumeration of each of these numbers: we need none of its methods.
+    return SocketType(_family(sock), _kind(sock), sock.proto, sock.fileno())
 
 
-@contextlib.contextmanager
-def _else(undo: Callable[[], None]) -> Iterator[None]:
+class _Else:
     # What is undone if the block fails; and who lacks the right to it is told which.
-    try:
-        yield
-    except BaseException as e:
-        undo()
+    __slots__ = ("_undo",)
+
+    def __init__(self, undo: Callable[[], None]) -> None:
+        self._undo = undo
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, e: BaseException | None, *_: object) -> None:
+        if e is None:
+            return
+        self._undo()
         if isinstance(e, CallFailed) and e.errno == errno.EPERM:
             raise Unavailable(f"{e.args[1]}: {RIGHTS}") from e
-        raise
 
 
 def _insist(steps: list[Step], calls: Calls) -> None:
@@ -366,8 +378,8 @@ def take(pid: int, fd: int) -> socket.socket:
 class Prepared:
     """A connection that is whole, but locked and in repair mode: `commit` starts it, leaving the block ends it."""
 
-    def __init__(self, snapshot: Snapshot, sock: socket.socket) -> None:
-        self._snapshot, self._sock, self._done = snapshot, sock, False
+    def __init__(self, snapshot: Snapshot, sock: socket.socket, used: Calls) -> None:
+        self._snapshot, self._sock, self._used, self._done = snapshot, sock, used, False
 
     def commit(self, probe: bool = True) -> socket.socket:
         """The connection, alive.  The window probe tells the peer where it is now.
@@ -384,8 +396,8 @@ class Prepared:
         if self._done:
             raise BadInput("this connection was committed or abandoned already")
         start, rest = _split(plan.commit_steps(self._snapshot, probe))
-        used = calls(self._sock)
-        with _else(self.abandon):
+        used = calls(self._sock) if _OBSERVERS else self._used
+        with _Else(self.abandon):
             perform(start, used)
         self._done = True
         _RESTORED.add(identity)
@@ -411,8 +423,10 @@ class Prepared:
 
 def _split(steps: list[Step]) -> tuple[list[Step], list[Step]]:
     # Behind the step that lets it live: leaving repair mode, or in SYN_SENT connect().
-    alive = max(i for i, step in enumerate(steps) if step in _ALIVE or step.call == "connect")
-    return steps[: alive + 1], steps[alive + 1 :]
+    behind = len(steps)
+    while steps[behind - 1] not in _ALIVE and steps[behind - 1].call != "connect":
+        behind -= 1
+    return steps[:behind], steps[behind:]
 
 
 _ALIVE = (plan.REPAIR_OFF, plan.REPAIR_OFF_SILENTLY)
@@ -440,24 +454,25 @@ def prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | Non
     Raises BadInput for a snapshot that was restored already, is stale, or contradicts itself; Unavailable without
     CAP_NET_ADMIN; CallFailed, e.g. EADDRNOTAVAIL where the address is not there or the connection still is.
     """
+    with Signals():
+        return _prepare(snapshot, new_socket)
+
+
+def _prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | None) -> Prepared:
     _refuse_used(snapshot.identity)
     check(snapshot)
-    elapsed_ms = _elapsed_ms(snapshot.taken)
-    with Signals():
-        return _prepare(snapshot, plan.prepare_steps(snapshot, elapsed_ms), new_socket or _tcp_socket)
+    steps = plan.prepare_steps(snapshot, _elapsed_ms(snapshot.taken))
+    sock = (new_socket or _tcp_socket)(snapshot.family)
+    with _Else(lambda: _close_silently(sock)):
+        used = calls(sock)
+        perform(steps, used)
+    return Prepared(snapshot, sock, used)
 
 
 def _elapsed_ms(taken: float) -> int:
     # Rounded up, and 3 more: the clock for time stamps loses up to 2 where it is made even, and some time passes until
     # it is set.  If it went back, the peer would drop what we send as old (PAWS); a step forward does no harm.
     return max(0, math.ceil((time.time() - taken) * 1000)) + 3
-
-
-def _prepare(snapshot: Snapshot, steps: list[Step], new_socket: Callable[[int], socket.socket]) -> Prepared:
-    sock = new_socket(snapshot.family)
-    with _else(lambda: _close_silently(sock)):
-        perform(steps, calls(sock))
-    return Prepared(snapshot, sock)
 
 
 def _tcp_socket(family: int) -> socket.socket:
@@ -474,7 +489,9 @@ def restore(
 
     Raises what these raise; the source, if it is still frozen, can go on then.
     """
-    return prepare(snapshot, new_socket).commit(probe)
+    with Signals() as signals, _prepare(snapshot, new_socket) as target:
+        signals.end_if_pending()  # now rather than afterwards: the source can still go on
+        return target._commit(probe)
 
 
 @contextlib.contextmanager

@@ -110,6 +110,8 @@ class TcpState(IntEnum):
     TCP_NEW_SYN_RECV = 12
 
 
+# {number: state}, as TcpState(number) in a tenth of the time.
+TCP_STATES = {int(state): state for state in TcpState}
 # Values of TCP_REPAIR: off sends one window probe, off without a probe sends nothing.
 TCP_REPAIR_ON, TCP_REPAIR_OFF, TCP_REPAIR_OFF_NO_WP = 1, 0, -1
 # Values of TCP_REPAIR_QUEUE: which queue the next recv, send and TCP_QUEUE_SEQ are about.

@@ -7,13 +7,16 @@ IP options, TCP_MD5SIG and TCP-AO keys, zero copy, time stamping of packets, opt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from itertools import compress
+from operator import ne
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kernelnotes.errors import BadInput
 from kernelnotes.repair.constants import (
+    AF_INET,
     AF_INET6,
     IPPROTO_IP,
     IPPROTO_IPV6,
@@ -102,17 +105,31 @@ OPTIONS = MappingProxyType(
 )
 
 
-def of(family: int) -> dict[str, Option]:
+_OF = {
+    family: MappingProxyType({name: o for name, o in OPTIONS.items() if family == AF_INET6 or not o.ipv6})
+    for family in (AF_INET, AF_INET6)
+}
+
+
+def of(family: int) -> Mapping[str, Option]:
     """Those that a socket of this family has, {name: option}."""
-    return {name: option for name, option in OPTIONS.items() if family == AF_INET6 or not option.ipv6}
+    return _OF[family]
 
 
-def differing(names: Iterable[str], values: Iterable[Any]) -> dict[str, Value]:
-    """What a connection has and a new socket has not: {name: value}, from values as getsockopt returns them.
+# Freezing changes these three: they are read before.
+READ_BEFORE = ("SO_REUSEADDR", "SO_PEEK_OFF", "SO_OOBINLINE")
+# The order in which they are read, by family, and what a new socket has.
+READ = {family: (*(name for name in of(family) if name not in READ_BEFORE), *READ_BEFORE) for family in _OF}
+_UNSET = {family: tuple(OPTIONS[name].unset for name in names) for family, names in READ.items()}
+
+
+def differing(family: int, values: Sequence[Any]) -> dict[str, Value]:
+    """What a connection has and a new socket has not: {name: value}, from values as getsockopt returns them for `READ`.
 
     The size of its buffers is always kept.
     """
-    found = {n: v for n, v in zip(names, values, strict=True) if v is not None and v != OPTIONS[n].unset}
+    differs = map(ne, values, _UNSET[family])
+    found = {n: v for n, v in compress(zip(READ[family], values, strict=True), differs) if v is not None}
     if isinstance(name := found.get("TCP_CONGESTION"), bytes):
         found["TCP_CONGESTION"] = name.rstrip(b"\0")
     return found

@@ -83,6 +83,7 @@ class Snapshot:
     filter: bytes = b""  # the application's own socket filter, struct sock_filter[]
     taken: float = field(default_factory=time.time)  # seconds since 1970, when the time stamp was read
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))  # a snapshot can be restored once
+    _checked: bool = field(default=False, init=False, repr=False, compare=False)  # as it never changes, once is enough
 
     @property
     def fin_received(self) -> bool:
@@ -164,6 +165,18 @@ class Snapshot:
 
 def check(s: Snapshot) -> None:
     """Raises BadInput for a snapshot that contradicts itself, or holds what no connection has."""
+    if not s._checked:
+        _check(s)
+        trust(s)
+
+
+def trust(s: Snapshot) -> Snapshot:
+    """The same one, known to be as `check` wants it: it was just read from a connection."""
+    object.__setattr__(s, "_checked", True)
+    return s
+
+
+def _check(s: Snapshot) -> None:
     if s.state not in STATES:
         raise BadInput(f"a connection in state {_name(s.state)} cannot be restored, {_names()} can")
     if s.family not in (AF_INET, AF_INET6):

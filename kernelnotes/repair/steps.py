@@ -24,6 +24,7 @@ read, and the bytes that were never sent.
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ from kernelnotes.repair import constants as c
 from kernelnotes.repair import options
 from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState, Window
 from kernelnotes.repair.segment import Flags, Segment
-from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, check_address
+from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, check_address, trust
 
 MOST_TRIES = 8  # reads of a connection that keeps changing under the lock, before we give up
 LARGE = 8192  # bytes of a queue that may need a larger buffer than a new socket has
@@ -154,7 +155,7 @@ def look_steps(family: int, peer: Address | None = None) -> Generator[list[Step]
     if protocol != c.IPPROTO_TCP:
         raise BadInput(f"a socket of protocol {protocol} (262 is MPTCP), expected TCP ({c.IPPROTO_TCP})")
     info, repair, ulp, polled, locked, reuseaddr, peek_off, oobinline, program, local, there = yield _LOOK
-    state = TcpState(info[0])
+    state = c.TCP_STATES[info[0]]
     if state not in STATES:
         known = ", ".join(sorted(s.name for s in STATES))
         raise BadInput(f"a socket in state {state.name} cannot be dumped; expected one of {known}")
@@ -228,7 +229,10 @@ def resume_steps(before: Before, held: Held | None = None) -> list[Step]:
 
 def release_steps() -> list[Step]:
     """The end of the source: in repair mode it is disconnected without a packet, whoever else holds it."""
-    return [Step("disconnect without a packet", "disconnect"), REPAIR_OFF_SILENTLY, UNLOCK]
+    return [_DISCONNECT, REPAIR_OFF_SILENTLY, UNLOCK]
+
+
+_DISCONNECT = Step("disconnect without a packet", "disconnect")
 
 
 # ------------------------------------------------------------------------------------- dump
@@ -243,6 +247,7 @@ _NUMBERS = [
     SELECT_SEND,
     _SEQ,
 ]
+_NUMBERS_AGAIN = [*_NUMBERS, SELECT_NONE]
 _REST = [
     _get("largest segment", c.IPPROTO_TCP, TcpOption.TCP_MAXSEG),
     _get("interface", c.SOL_SOCKET, SocketOption.SO_BINDTODEVICE, 16),
@@ -250,17 +255,13 @@ _REST = [
     Step("time of day", "clock"),
     Step("identity", "random", (16,)),
 ]
-# Freezing changes these three: they were read before.
-_READ_BEFORE = ("SO_REUSEADDR", "SO_PEEK_OFF", "SO_OOBINLINE")
-_NAMES = {
-    family: tuple(name for name in options.of(family) if name not in _READ_BEFORE) for family in (c.AF_INET, c.AF_INET6)
-}
 _OPTIONS = {
     family: [
         _get(name, o.level, o.number, *([o.size] if o.size else []), ignored=(errno.ENOPROTOOPT,))
-        for name, o in ((name, options.OPTIONS[name]) for name in names)
+        for name, o in options.of(family).items()
+        if name not in options.READ_BEFORE
     ]
-    for family, names in _NAMES.items()
+    for family in (c.AF_INET, c.AF_INET6)
 }
 
 
@@ -295,7 +296,7 @@ def dump_steps(before: Before, held: Held | None = None) -> Generator[list[Step]
         recv_queue, send_queue = yield from _peek_steps(*lengths)
         rest = yield _REST
         values = yield _OPTIONS[before.family]
-        earlier, numbers = numbers, _numbers((yield [*_NUMBERS, SELECT_NONE])[:-1])
+        earlier, numbers = numbers, _numbers((yield _NUMBERS_AGAIN)[:-1])
         if numbers == earlier and (len(recv_queue), len(send_queue)) == lengths:
             if held:
                 numbers = numbers._replace(window=held.window)
@@ -306,13 +307,13 @@ def dump_steps(before: Before, held: Held | None = None) -> Generator[list[Step]
 
 def _lengths(n: _Numbers) -> tuple[int, int]:
     # SIOCOUTQ counts our FIN until it is acknowledged; in these two states nothing waits for the peer.
-    if n.state in (TcpState.TCP_CLOSE, TcpState.TCP_SYN_SENT):
+    if n.state in _NOTHING_WAITS:
         return n.inq, 0
-    return n.inq, n.outq - _waits_fin(n.state)
+    return n.inq, n.outq - (n.state in _FIN_WAITS)
 
 
-def _waits_fin(state: int) -> bool:
-    return state in (TcpState.TCP_FIN_WAIT1, TcpState.TCP_CLOSING, TcpState.TCP_LAST_ACK)
+_NOTHING_WAITS = frozenset({TcpState.TCP_CLOSE, TcpState.TCP_SYN_SENT})
+_FIN_WAITS = frozenset({TcpState.TCP_FIN_WAIT1, TcpState.TCP_CLOSING, TcpState.TCP_LAST_ACK})
 
 
 def _peek_steps(received: int, sent: int) -> Generator[list[Step], list[Any], tuple[bytes, bytes]]:
@@ -333,11 +334,11 @@ def _snapshot(
     before: Before, n: _Numbers, recv_queue: bytes, send_queue: bytes, rest: list[Any], values: list[Any]
 ) -> Snapshot:
     clamp, interface, clock, taken, identity = rest
-    state = TcpState(n.state)
+    state = c.TCP_STATES[n.state]
     offered = 0 if state is TcpState.TCP_SYN_SENT else n.offered
-    notsent = n.notsent if send_queue or _waits_fin(state) else 0
-    fin_unsent = bool(notsent) and _waits_fin(state)
-    return Snapshot(
+    notsent = n.notsent if send_queue or state in _FIN_WAITS else 0
+    fin_unsent = bool(notsent) and state in _FIN_WAITS
+    made = Snapshot(
         state=state,
         family=before.family,
         local=before.local,
@@ -353,15 +354,14 @@ def _snapshot(
         rcv_wscale=n.scales >> 4 if offered & c.TCPI_OPT_WSCALE else None,
         sack=bool(offered & c.TCPI_OPT_SACK),
         timestamp=_timestamp(clock, offered),
-        window=Window(*c.REPAIR_WINDOW.unpack(n.window)) if n.window else NO_WINDOW,
+        window=Window._make(c.REPAIR_WINDOW.unpack(n.window)) if n.window else NO_WINDOW,
         interface=interface.rstrip(b"\0").decode(),
-        options=options.differing(
-            (*_NAMES[before.family], *_READ_BEFORE), (*values, before.reuseaddr, before.peek_off, before.oobinline)
-        ),
+        options=options.differing(before.family, (*values, before.reuseaddr, before.peek_off, before.oobinline)),
         filter=before.filter,
         taken=taken,
         identity=identity,
     )
+    return trust(made)
 
 
 def _timestamp(clock: int, offered: int) -> int | None:
@@ -405,7 +405,8 @@ def commit_steps(s: Snapshot, probe: bool = True) -> list[Step]:
             "probe: without the windows (TCP_REPAIR_WINDOW) the probe must be sent, or the peer's are ignored"
         )
     unlock = Step("the application's filter", "attach_filter", (s.filter,)) if s.filter else UNLOCK
-    reuse = [_sol("SO_REUSEADDR", SocketOption.SO_REUSEADDR, s.options.get("SO_REUSEADDR", 0))]
+    wanted = s.options.get("SO_REUSEADDR", 0)
+    reuse = [_sol("SO_REUSEADDR", SocketOption.SO_REUSEADDR, wanted) if wanted else _NO_REUSE]
     if s.state is TcpState.TCP_SYN_SENT:
         return [SELECT_NONE, unlock, REPAIR_OFF_SILENTLY, *reuse, *_SYN(s.peer)]
     leave = REPAIR_OFF if probe else REPAIR_OFF_SILENTLY
@@ -413,54 +414,69 @@ def commit_steps(s: Snapshot, probe: bool = True) -> list[Step]:
     return [SELECT_NONE, unlock, leave, *reuse, *push]
 
 
+_NO_REUSE = _sol("SO_REUSEADDR", SocketOption.SO_REUSEADDR, 0)
+
+
 def _empty(s: Snapshot) -> list[Step]:
     # Repair mode before bind(): ports in use are no obstacle then.  The segment size before connect(): otherwise the
     # first flight is sent in pieces of 524 bytes.
     interface = s.interface.encode() + b"\0"
+    maxseg = min(max(s.mss_clamp, SMALLEST_MAXSEG), LARGEST_MAXSEG)
     return [
         REPAIR_ON,
         LOCK,
         *([_sol("interface", SocketOption.SO_BINDTODEVICE, interface)] if s.interface else []),
         *_set(s, late=False),
-        _tcp("largest segment", TcpOption.TCP_MAXSEG, min(max(s.mss_clamp, SMALLEST_MAXSEG), LARGEST_MAXSEG)),
+        Step("largest segment", "setsockopt", (c.IPPROTO_TCP, _MAXSEG, maxseg)),
         Step("local address", "bind", (s.local,)),
     ]
 
 
 def _set(s: Snapshot, late: bool) -> list[Step]:
-    return [
-        Step(name, "setsockopt", (option.level, option.number, s.options[name]))
-        for name, option in _SETTABLE[late].items()
-        if name in s.options
-    ]
+    settable = _SETTABLE[late]
+    names = [name for name in s.options if name in settable]
+    if len(names) > 1:
+        names.sort(key=_PLACE.__getitem__)
+    return [Step(name, "setsockopt", (*settable[name], s.options[name])) for name in names]
 
 
 _BY_HAND = ("SO_SNDBUF", "SO_RCVBUF", "SO_BUF_LOCK", "SO_REUSEADDR")
 _SETTABLE = {
-    late: {name: o for name, o in options.OPTIONS.items() if o.late is late and name not in _BY_HAND}
+    late: {n: (o.level, o.number) for n, o in options.OPTIONS.items() if o.late is late and n not in _BY_HAND}
     for late in (False, True)
 }
+_PLACE = {name: place for place, name in enumerate(options.OPTIONS)}
 
 
 def _begin(which: str, select: Step, seq: int) -> list[Step]:
     signed = seq - (seq >> 31 << 32)  # setsockopt takes a C int
-    return [select, _tcp(f"where the {which} queue begins", TcpOption.TCP_QUEUE_SEQ, signed)]
+    return [select, Step(f"where the {which} queue begins", "setsockopt", (c.IPPROTO_TCP, _QUEUE_SEQ, signed))]
+
+
+# As ints: those of an enumeration would cost a conversion each time.
+_QUEUE_SEQ, _MAXSEG = int(TcpOption.TCP_QUEUE_SEQ), int(TcpOption.TCP_MAXSEG)
+_REPAIR_OPTIONS, _TIMESTAMP = int(TcpOption.TCP_REPAIR_OPTIONS), int(TcpOption.TCP_TIMESTAMP)
+_REPAIR_WINDOW = int(TcpOption.TCP_REPAIR_WINDOW)
 
 
 def _negotiated(s: Snapshot, elapsed_ms: int) -> list[Step]:
-    pairs = [(c.TCPOPT_MSS, s.mss_clamp)]
+    codes = [c.TCPOPT_MSS, s.mss_clamp]
     if s.snd_wscale is not None and s.rcv_wscale is not None:
-        pairs.append((c.TCPOPT_WINDOW, s.snd_wscale | s.rcv_wscale << 16))
+        codes += c.TCPOPT_WINDOW, s.snd_wscale | s.rcv_wscale << 16
     if s.sack:
-        pairs.append((c.TCPOPT_SACK_PERM, 0))
-    if s.timestamp is not None:
-        pairs.append((c.TCPOPT_TIMESTAMP, 0))
-    what = "what the two ends agreed on"
-    steps = [_tcp(what, TcpOption.TCP_REPAIR_OPTIONS, b"".join(c.REPAIR_OPT.pack(*pair) for pair in pairs))]
-    if s.timestamp is not None:
-        later = s.timestamp_after(elapsed_ms)
-        steps.append(_tcp("clock for time stamps", TcpOption.TCP_TIMESTAMP, later - (later >> 31 << 32)))
-    return steps
+        codes += c.TCPOPT_SACK_PERM, 0
+    if s.timestamp is None:
+        return [_agreed(codes)]
+    codes += c.TCPOPT_TIMESTAMP, 0
+    later = s.timestamp_after(elapsed_ms)
+    clock = Step("clock for time stamps", "setsockopt", (c.IPPROTO_TCP, _TIMESTAMP, later - (later >> 31 << 32)))
+    return [_agreed(codes), clock]
+
+
+def _agreed(codes: list[int]) -> Step:
+    # An array of struct tcp_repair_opt.
+    block = struct.pack(f"={len(codes)}I", *codes)
+    return Step("what the two ends agreed on", "setsockopt", (c.IPPROTO_TCP, _REPAIR_OPTIONS, block))
 
 
 def _queues(s: Snapshot) -> list[Step]:
@@ -469,11 +485,11 @@ def _queues(s: Snapshot) -> list[Step]:
     steps = []
     if s.recv_queue:
         if len(s.recv_queue) > LARGE:
-            steps.append(Step("room for it", "room", (int(SocketOption.SO_RCVBUF), len(s.recv_queue))))
+            steps.append(Step("room for it", "room", (_RCVBUF, len(s.recv_queue))))
         steps.append(Step("what the application has not read", "send_all", (s.recv_queue,)))
     if len(s.send_queue) > LARGE:
         # Doubled by the kernel, and counted with what each packet takes beside its bytes.
-        steps.append(Step("room for it", "room", (int(SocketOption.SO_SNDBUF), len(s.send_queue) + (64 << 10))))
+        steps.append(Step("room for it", "room", (_SNDBUF, len(s.send_queue) + (64 << 10))))
     if len(s.send_queue) > s.unsent:
         steps += [SELECT_SEND, Step("what the peer has not acknowledged", "send_all", (s.unacked,))]
     return steps
@@ -513,10 +529,10 @@ _SHUTDOWN = Step(_OURS, "shutdown", (c.SHUT_WR,))
 def _window(w: Window, room_for_fin: int) -> list[Step]:
     if w == NO_WINDOW:  # a kernel before 4.8: the probe's answer will tell
         return []
-    block = c.REPAIR_WINDOW.pack(
-        *w[:3], (w.rcv_wnd + room_for_fin) & 0xFFFFFFFF, (w.rcv_wup - room_for_fin) & 0xFFFFFFFF
-    )
-    return [_tcp("windows", TcpOption.TCP_REPAIR_WINDOW, block)]
+    snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup = w
+    rcv_wnd, rcv_wup = (rcv_wnd + room_for_fin) & 0xFFFFFFFF, (rcv_wup - room_for_fin) & 0xFFFFFFFF
+    block = c.REPAIR_WINDOW.pack(snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup)
+    return [Step("windows", "setsockopt", (c.IPPROTO_TCP, _REPAIR_WINDOW, block))]
 
 
 def _paused(s: Snapshot) -> list[Step]:
@@ -526,7 +542,7 @@ def _paused(s: Snapshot) -> list[Step]:
 
 def _forged(s: Snapshot, end: str) -> Step:
     flags, seq, ack = (Flags.FIN | Flags.ACK, s.recv_end, s.send_start)
-    after = s.state if s.state is TcpState.TCP_CLOSING else TcpState.TCP_CLOSE_WAIT
+    after: TcpState = s.state if s.state is TcpState.TCP_CLOSING else TcpState.TCP_CLOSE_WAIT
     if end is _ACK:
         flags, seq, ack, after = (Flags.ACK, s.rcv_nxt, s.write_seq, s.state)
     source, target = (address[0].partition("%")[0].removeprefix("::ffff:") for address in (s.peer, s.local))
@@ -539,15 +555,18 @@ def _forged(s: Snapshot, end: str) -> Step:
 def _late(s: Snapshot) -> list[Step]:
     # A buffer set by hand stays as large as it was; one made larger for its queue is put back, and tuned on.
     locked, steps = int(s.options.get("SO_BUF_LOCK", 0)), []
-    for name, queue, bit in (
-        ("SO_SNDBUF", s.send_queue, c.SOCK_SNDBUF_LOCK),
-        ("SO_RCVBUF", s.recv_queue, c.SOCK_RCVBUF_LOCK),
+    for name, number, queue, bit in (
+        ("SO_SNDBUF", _SNDBUF, s.send_queue, c.SOCK_SNDBUF_LOCK),
+        ("SO_RCVBUF", _RCVBUF, s.recv_queue, c.SOCK_RCVBUF_LOCK),
     ):
-        if name in s.options and (locked & bit or len(queue) > LARGE):
-            steps.append(Step(name, "buffer", (int(SocketOption[name]), int(s.options[name]) // 2)))
+        if (locked & bit or len(queue) > LARGE) and name in s.options:
+            steps.append(Step(name, "buffer", (number, int(s.options[name]) // 2)))
     if steps:
         steps.append(_sol("SO_BUF_LOCK", SocketOption.SO_BUF_LOCK, locked))
     return steps + _set(s, late=True)
+
+
+_SNDBUF, _RCVBUF = int(SocketOption.SO_SNDBUF), int(SocketOption.SO_RCVBUF)
 
 
 def _SYN(peer: Address) -> list[Step]:
