@@ -247,7 +247,7 @@ static void negotiated(int fd, const struct snapshot *s) {
     set_bytes(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, pairs, n * sizeof pairs[0]);
     if (!(s->n.offered & TCPI_OPT_TIMESTAMPS)) return;
     double elapsed_ms = (now() - s->taken) * 1000;
-    set(fd, IPPROTO_TCP, TCP_TIMESTAMP, (s->clock & ~1u) + (uint32_t)(elapsed_ms > 0 ? elapsed_ms + 0.5 : 0));
+    set(fd, IPPROTO_TCP, TCP_TIMESTAMP, (s->clock & ~1u) + (uint32_t)(elapsed_ms > 0 ? elapsed_ms : 0) + 4);
 }
 
 static void put(int fd, const char *data, int size) {

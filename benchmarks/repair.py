@@ -91,7 +91,7 @@ class Floor:
         """The connection after so many moves, and the seconds that each took."""
         took = (ctypes.c_int64 * count)()
         fd = self._library.moves(sock.detach(), count, took)
-        return socket.socket(fileno=fd), [ns / 1e9 for ns in took]
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd), [ns / 1e9 for ns in took]
 
 
 def our_moves(sock: socket.socket, count: int) -> tuple[socket.socket, list[float]]:
@@ -189,12 +189,15 @@ def calls_of_both(queued: int, folder: Path) -> tuple[list[str], list[str]]:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     text = re.sub(r"^\d+ +", "", out.read_text(), flags=re.M)
     _, our, its, _ = re.split(r'^write\(1, "(?:ours|floor|end)\\n".*\n', text, flags=re.M)
-    # Python asks for the address once more, to see whether what it was given is a socket.
-    called = [line for line in our.splitlines() if not re.match(r"getsockname\(.*\[128 => 16\]", line)]
-    return [_comparable(line) for line in called], [_comparable(line) for line in its.splitlines()]
+    return _comparable(our), _comparable(its)
 
 
-def _comparable(line: str) -> str:
+def _comparable(lines: str) -> list[str]:
+    # For an object around a file descriptor Python asks for its address, to see whether it is a socket.
+    return [_plain(line) for line in lines.splitlines() if not re.match(r"getsockname\(.*\[128 => 16\]", line)]
+
+
+def _plain(line: str) -> str:
     line = re.sub(r"^(rt_sigaction\(\w+|getrandom\().*", r"\1", line)  # handlers, and chance
     line = re.sub(r"(TCP_INFO|TCP_TIMESTAMP), .*", r"\1", line)  # clocks
     line = re.sub(r"^(\w+)\(\d+", r"\1(fd", line)
@@ -263,10 +266,12 @@ def between_hosts(count: int) -> tuple[bool, bool]:
         with peer:
             for number in range(count):
                 start = time.perf_counter()
-                with repair.freeze(sock) as frozen, repair.prepare(frozen.dump(), there.socket) as target:
+                with repair.freeze(sock) as frozen:
+                    snapshot = frozen.dump()
                     there.take_over(address)
-                    frozen.release()
-                    moved = target.commit()
+                    with repair.prepare(snapshot, there.socket) as target:
+                        frozen.release()
+                        moved = target.commit()
                 took.append(time.perf_counter() - start)
                 sock.close()
                 sock, here, there = moved, there, here

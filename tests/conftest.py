@@ -25,6 +25,7 @@ PROGRAMS = {
     "pahole": "dwarves",
     "postgres": "postgresql",
     "redis-server": "redis-server",
+    "strace": "strace",
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # of programs for root, not in everybody's PATH
 POSTGRESQL = "/usr/lib/postgresql"  # Debian keeps each version in a folder of its own there

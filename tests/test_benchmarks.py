@@ -71,3 +71,20 @@ def test_btf_is_measured_beside_pahole():
     assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow, which a busy machine can be
     assert re.search(r"^index of .* types, .* names: [\d.]+ s$", ran.stdout, re.M)
     assert re.search(r"^one struct, index included: pahole \d+ ms, ours \d+ ms, ratio [\d.]+$", ran.stdout, re.M)
+
+
+@pytest.mark.needs("tcp repair", "net admin")
+@pytest.mark.needs(program="strace")
+def test_a_move_makes_the_same_calls_as_the_c_program_beside_which_it_is_measured():
+    small = ["--moves", "50", "--hosts", "4", "--mib", "2"]
+    ran = subprocess.run([sys.executable, BENCHMARKS / "repair.py", *small], capture_output=True, text=True)
+    assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow, which a busy machine can be
+    counts = dict(re.findall(r"^(empty queues|64 KiB \+ 64 KiB): (\d+) calls, the floor \2: equal$", ran.stdout, re.M))
+    assert int(counts["64 KiB + 64 KiB"]) > int(counts["empty queues"]) > 80
+    ratios = re.findall(r"^.*: ratio ([\d.]+) of [\d.]+ .*, all bytes right$", ran.stdout, re.M)
+    assert [float(ratio) > 0 for ratio in ratios] == [True, True]
+    assert re.search(r"^between hosts, with the address: median \d+ us .*, all bytes right$", ran.stdout, re.M)
+    copies = re.search(
+        r"^4 MiB in two queues: .* hold ([\d.]+) copies; .* restore ([\d.]+) of 3, all bytes", ran.stdout, re.M
+    )
+    assert 0.9 < float(copies[1]) <= float(copies[2])

@@ -78,6 +78,7 @@ SYSTEM = {
     "nginx": (lambda: has_server("nginx"), "one end of a connection that the tests move, as are the next two"),
     "redis-server": (lambda: shutil.which("redis-server"), "keeps order while its client moves"),
     "postgresql": (has_postgres, "keeps a transaction open while its client moves"),
+    "strace": (lambda: shutil.which("strace"), "tells whether two programs make the same system calls"),
     "git": (lambda: shutil.which("git"), "tells the tests which files are part of the project"),
 }
 # Of these the services that Debian would start, now and with the machine.
@@ -86,7 +87,7 @@ GOALS = {
     "book": ["python3-venv", "npm"],
     "test": list(SYSTEM),
     "lab": ["python3-venv"],
-    "bench": ["python3-venv", "dwarves"],
+    "bench": ["python3-venv", "dwarves", "strace"],
 }
 
 
