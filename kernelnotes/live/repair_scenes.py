@@ -598,6 +598,11 @@ def _skipped() -> dict[str, Any]:
             trial.say(PEER, other, b"a line of the peer\n")
             running.append((trial, new, other, capture, sock.getsockname() if sock.fileno() >= 0 else None))
         time.sleep(PATIENCE_S)
+        for trial, new, other, *_ in running:
+            trial.mark("both say something again")
+            trial.say(HERE, new, b"another line that we write\n")
+            trial.say(PEER, other, b"another line of the peer\n")
+        time.sleep(PATIENCE_S / 3)
         return {"trials": [_told(*one[:4], names) for one in running]}
 
 
@@ -911,14 +916,15 @@ def _reader(sock: socket.socket) -> tuple[int, int]:
 
 
 def _pump(sock: socket.socket, data: bytes, sent: int, end: int) -> int:
-    # The stream is `data` over and over; up to byte `end` of it.
-    while sent < end:
+    # The stream is `data` over and over; up to byte `end` of it at least, and on until the send queue is full.
+    while True:
         at = sent % len(data)
         try:
-            sent += sock.send(memoryview(data)[at : at + min(65536, end - sent)])
+            sent += sock.send(memoryview(data)[at : at + 65536])
         except BlockingIOError:
+            if sent >= end:
+                return sent
             time.sleep(0.0002)
-    return sent
 
 
 def _digest(data: bytes, count: int) -> str:
