@@ -1,6 +1,6 @@
 """What others tell of a connection: /proc/net/tcp, ss, TCP_INFO, and repair mode, side by side.
 
-Each is read for the same things (`THINGS`), as far as it has them; numbers are those of the moment it was asked, and the
+Each is read for the same things (`THINGS`), as far as it has them.  Numbers are those of the moment it was asked: the
 kernel may have sent a segment more in between.
 
 Source: net/ipv4/tcp_ipv4.c, get_tcp4_sock(); include/uapi/linux/tcp.h, struct tcp_info; ss(8).

@@ -1,12 +1,12 @@
 """Pictures of connections: both streams to scale, packets in their order and in their time, and steps left out.
 
-Every function takes what `kernelnotes.repair.scenes` tells, live or recorded, and gives an Output that a cell shows, with
-its text alternative made of the same data.
+Every function takes what `kernelnotes.repair.scenes` tells, live or recorded, and gives an Output that a cell shows,
+with its text alternative made of the same data.
 """
 
 from __future__ import annotations
 
-import textwrap
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -154,16 +154,8 @@ def _draw_stream(axes: Axes, stream: Stream, y: float, start: int, width: int, s
             axes.barh(y, long, 0.42, left=part.start, color=part.colour, hatch=part.hatch, edgecolor=INK, linewidth=0.5)
             if part.length > 0.09 * width:
                 box = {"facecolor": "white", "alpha": 0.8, "pad": 1.2, "linewidth": 0}
-                axes.text(
-                    part.start + long / 2,
-                    y,
-                    f"{part.length:,}",
-                    ha="center",
-                    va="center",
-                    size=9.5,
-                    color=INK,
-                    bbox=box,
-                )
+                middle = part.start + long / 2
+                axes.text(middle, y, f"{part.length:,}", ha="center", va="center", size=9.5, color=INK, bbox=box)
     right = 1.13 * width
     if stream.window > stream.end:
         end = min(right, stream.window)
@@ -471,7 +463,7 @@ def trials_table(told: Skipped, caption: str = "What became of the connection") 
 
 
 def _draw_trial(trial: Trial) -> Frame:
-    bad = trial.verdict != "works"
+    bad = "" if trial.verdict == "works" else " class=kn-bad"
     facts = [
         ("bytes we said, the peer heard", f"{trial.said[HERE]}, {trial.heard[PEER]}"),
         ("bytes the peer said, we heard", f"{trial.said[PEER]}, {trial.heard[HERE]}"),
@@ -486,7 +478,7 @@ def _draw_trial(trial: Trial) -> Frame:
     picture = _draw_ladder(every[:16], (HERE, PEER), None)
     more = f" The first 16 of {len(every)} events:" if len(every) > 16 else ""
     words = f"{trial.what} Outcome: {trial.verdict}."
-    head = f'<p class="kn-verdict">{escape(trial.what)} <b{" class=kn-bad" if bad else ""}>Outcome: {trial.verdict}.</b></p>'
+    head = f'<p class="kn-verdict">{escape(trial.what)} <b{bad}>Outcome: {trial.verdict}.</b></p>'
     said = "; ".join(f"{name}: {value}" for name, value in facts)
     alt = f"{words} {said}. Packets: {'; '.join(_told(event) for event in every[:16])}."
     body = f'{head}<table class="kn-calls">{rows}</table><p class="kn-verdict">{more}</p>{to_svg(picture, alt)}'
@@ -546,14 +538,14 @@ def time_sequence(told: Move, caption: str = "") -> Output:
             axes.text(1000 * mark_.at, level, str(k), ha="center", size=9.5, weight="bold", color=INK)
         axes.legend(loc="lower right", fontsize=9)
     steps = "; ".join(f"{k}: {mark_.what}" for k, mark_ in enumerate(told.marks, 1))
-    again = sum(signed(b.segment.end - a.segment.end) <= 0 for a, b in zip(data, data[1:], strict=False))
+    again = sum(signed(b.segment.end - a.segment.end) <= 0 for a, b in itertools.pairwise(data))
     alt = (
         f"Sequence numbers over time around the move. {len(data)} packets of the stream, of these "
         f"{sum(p.sender == NEW for p in data)} sent by the new host, {again} not beyond the one before. Steps: "
         + ", ".join(f"{mark_.what} at {_milliseconds(mark_)}" for mark_ in told.marks)
         + "."
     )
-    return show(drawn, alt, told.provenance, "\n".join(textwrap.wrap(f"{caption} {steps}.".strip(), 10_000)))
+    return show(drawn, alt, told.provenance, f"{caption} {steps}.".strip())
 
 
 def around(told: Move, before: int = 5, after: int = 20) -> tuple[list[Passed], list[Mark]]:
