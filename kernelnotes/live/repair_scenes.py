@@ -819,7 +819,9 @@ def _syn_sent(here: Host, peer: Host) -> list[Any]:
 
 # ------------------------------------------------------------------------------------- move
 
-MOVES, TOTAL = 10, 24 << 20  # bytes
+MOVES, HURRIED = 8, 4  # of these so many at the end, one right after the other
+PART, MOST_AHEAD = 1 << 20, 2 << 20  # bytes: sent between two moves, and beyond that until the send queue is full
+REST_S = 0.6  # between two moves that are not hurried; a peer answers a window probe every 0.5 s at most
 MOST_PACKETS = 240
 
 
@@ -831,21 +833,26 @@ def _move() -> dict[str, Any]:
         new.prepare(address)
         sock, other = _connected(old, peer, 1 << 17, address)
         report, child = _reader(other)
-        captures = {host.name: host.capture(packets=48_000, keep=100) for host in (old, new, peer)}
+        captures = {host.name: host.capture(packets=100_000, keep=100) for host in (old, new, peer)}
         data = _lines(1 << 20)
         sent, rows, all_marks, macs = 0, [], [], [peer.neighbours()[address]]
         sock.setblocking(False)
         hosts = itertools.cycle((new, old))
-        for _ in range(MOVES):
-            sent = _pump(sock, data, sent, sent + TOTAL // (MOVES + 1))
+        last = 0.0
+        for k in range(MOVES):
+            while time.monotonic() < last + REST_S * (k < MOVES - HURRIED):
+                sent = _pump(sock, data, sent, sent + 1)
+                time.sleep(0.01)
+            sent = _pump(sock, data, sent, sent + PART)
+            since, last = time.monotonic() - last, time.monotonic()
             with _watched() as marks:
                 sock, snapshot, freeze_us = moves.move(sock, next(hosts), sock.getpeername())
             sock.setblocking(False)
             if not rows:
                 macs.append(_mac_after(peer, address, macs[0]))
-            rows.append((freeze_us / 1e3, len(snapshot.recv_queue) + len(snapshot.send_queue)))
+            rows.append((freeze_us / 1e3, len(snapshot.recv_queue) + len(snapshot.send_queue), since if k else 0))
             all_marks.append(marks)
-        sent = _pump(sock, data, sent, TOTAL)
+        sent = _pump(sock, data, sent, sent + PART)
         sock.setblocking(True)
         sock.shutdown(socket.SHUT_WR)
         _rest(sock)
@@ -908,23 +915,25 @@ def _reader(sock: socket.socket) -> tuple[int, int]:
     try:
         live_trial._libc("prctl", live_trial.PR_SET_PDEATHSIG, signal.SIGKILL)
         digest = hashlib.sha256()
-        while part := sock.recv(1 << 18):
+        while part := sock.recv(1 << 15):  # rather slowly, so that there is always something to carry over
             digest.update(part)
+            time.sleep(0.0005)
         os.write(write, digest.hexdigest().encode())
     finally:
         os._exit(0)
 
 
 def _pump(sock: socket.socket, data: bytes, sent: int, end: int) -> int:
-    # The stream is `data` over and over; up to byte `end` of it at least, and on until the send queue is full.
-    while True:
+    # The stream is `data` over and over; up to byte `end` of it, and on until the send queue is full, or nearly so.
+    while sent < end + MOST_AHEAD:
         at = sent % len(data)
         try:
             sent += sock.send(memoryview(data)[at : at + 65536])
         except BlockingIOError:
             if sent >= end:
-                return sent
+                break
             time.sleep(0.0002)
+    return sent
 
 
 def _digest(data: bytes, count: int) -> str:
@@ -938,7 +947,7 @@ def _digest(data: bytes, count: int) -> str:
 def _moved_told(
     captures: dict[str, Capture],
     all_marks: list[list[tuple[float, str]]],
-    moved: list[tuple[float, int]],
+    moved: list[tuple[float, int, float]],
     sent: int,
     whole: bool,
     macs: list[str],
@@ -951,11 +960,11 @@ def _moved_told(
     arrivals = [s.time for s in seen[PEER] if s.dport == PORT and s.length]
     gaps = [(later - at, at) for at, later in itertools.pairwise(arrivals)]
     rows, spans = [], []
-    for marks, (frozen_ms, queued) in zip(all_marks, moved, strict=True):
+    for marks, (frozen_ms, queued, since_s) in zip(all_marks, moved, strict=True):
         start, end = marks[0][0], marks[-1][0]
         start = max((at for at in arrivals if at <= start), default=start)
         spans.append((start, end))
-        rows.append([frozen_ms, max(gap for gap, at in gaps if start <= at <= end) * 1e3, queued])
+        rows.append([frozen_ms, max(gap for gap, at in gaps if start <= at <= end) * 1e3, queued, since_s * 1e3])
     usual = [gap for gap, at in gaps if not any(start <= at <= end for start, end in spans)]
     first = all_marks[0]
     told = {

@@ -174,11 +174,12 @@ class States(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """One move: ms in which the connection stood still, ms between the two packets at the peer around it."""
+    """One move: ms in which it stood still, ms in which the peer got nothing, bytes carried over, ms since the last."""
 
     frozen_ms: float
     gap_ms: float
     queued: int
+    since_ms: float
 
 
 class Move(NamedTuple):
@@ -226,7 +227,8 @@ def _packet(one: dict[str, Any]) -> Passed:
     if ("tsval" in one) != ("tsecr" in one):  # a time stamp of 0 was left out
         one = {"tsval": 0, "tsecr": 0} | one
     ends = dict(zip(("src", "sport", "dst", "dport"), flow, strict=True))
-    return Passed(at, *way, Segment(**ends, flags=flags, **one))
+    sender, receiver = way
+    return Passed(at, sender, receiver, Segment(**ends, flags=flags, **one))
 
 
 def marks(told: Sequence[Sequence[Any]]) -> tuple[Mark, ...]:
@@ -247,13 +249,14 @@ def made_life(told: Mapping[str, Any], origin: Provenance) -> Life:
 
 def made_entering(told: Mapping[str, Any], origin: Provenance) -> Entering:
     """See `made_life`."""
-    return Entering(*(tuple(tuple(row) for row in told[name]) for name in ("states", "binds")), origin)
+    found, binds = (tuple(tuple(row) for row in told[name]) for name in ("states", "binds"))
+    return Entering(found, binds, origin)
 
 
 def made_steps(told: Mapping[str, Any], origin: Provenance) -> Steps:
     """See `made_life`."""
-    done = (tuple(Done(*row) for row in told[name]) for name in ("dump", "restore"))
-    return Steps(_snapshot(told["snapshot"]), *done, marks(told["marks"]), packets(told["packets"]), origin)
+    dump, restore = (tuple(Done(*row) for row in told[name]) for name in ("dump", "restore"))
+    return Steps(_snapshot(told["snapshot"]), dump, restore, marks(told["marks"]), packets(told["packets"]), origin)
 
 
 def made_skipped(told: Mapping[str, Any], origin: Provenance) -> Skipped:

@@ -563,9 +563,10 @@ def moves(told: Move, caption: str = "Moves of one download between two hosts") 
 
     rows = [
         {
+            "ms after the last": f"{one.since_ms:,.0f}" if one.since_ms else None,
             "bytes carried over": one.queued,
             "stood still, ms": f"{one.frozen_ms:.2f}",
-            "gap at the peer, ms": f"{one.gap_ms:.2f}",
+            "gap at the peer, ms": f"{one.gap_ms:,.2f}",
         }
         for one in told.moves
     ]
