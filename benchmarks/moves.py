@@ -216,8 +216,11 @@ def rhythm(seed: int) -> Iterator[tuple[float, bool, bool]]:
     """For how many seconds the moving end works before each move, and whether it writes, and reads."""
     chance = random.Random(seed)
     while True:
-        # After a short time packets lost in the last move are still missing; after a long one all flows again.
-        seconds = chance.uniform(0, 0.02) if chance.random() < 0.7 else chance.uniform(0.05, 0.25)
+        # After a short time packets lost in the last move are still missing.  The new host does not know how long an
+        # answer takes, and waits 3 s for the first (TCP_TIMEOUT_FALLBACK): after more than that all flows again.
+        kind = chance.random()
+        low, high = (0, 0.02) if kind < 0.7 else (0.05, 0.25) if kind < 0.98 else (3.2, 3.6)
+        seconds = chance.uniform(low, high)
         yield seconds, chance.random() < 0.8, chance.random() < 0.8
 
 
