@@ -54,6 +54,10 @@ class World:
         for sock in self.opened:
             sock.close()
         self.opened.clear()
+        self.reset_addresses()
+
+    def reset_addresses(self):
+        """The moving addresses back where they began."""
         for address in (self.service4, self.service6):
             self.old.take_over(address)
 

@@ -695,15 +695,793 @@ def test_a_frozen_connection_does_not_go_on_sending(world, kind, congestion_cont
 def test_what_was_held_is_sent_after_an_abort_even_if_the_probe_is_not_answered(world, kind):
     a, b = world.pair(kind)
     sent = slow(a, b)
-    with watched(world.peer):
-        with live.freeze(a) as frozen:
-            before = frozen.dump()
-            time.sleep(0.05)
-            losing = world.lab.drop(1, source=world.peer)
-        with losing:
-            time.sleep(0.05)
+    with watched(world.peer), contextlib.ExitStack() as losses:
+        for _ in range(100):
+            with live.freeze(a) as frozen:
+                before = frozen.dump()
+                time.sleep(0.03)
+                if not before.unacked:  # nothing that would be sent again and answered
+                    losses.enter_context(world.lab.drop(1, source=world.peer))
+                    break
+        assert before.unsent > 20_000
+        assert not before.unacked
+        time.sleep(0.03)
+        losses.close()
         a.setsockopt(socket.SOL_SOCKET, SocketOption.SO_MAX_PACING_RATE, -1)
         assert digest(read(b, len(sent))) == digest(sent)
         with live.freeze(a) as frozen:
             assert frozen.dump().write_seq == before.write_seq
     goes_on(a, b)
+
+
+# ------------------------------------------------------------------------------------- what the ends agreed on
+
+SWITCHES = ("net.ipv4.tcp_window_scaling", "net.ipv4.tcp_sack", "net.ipv4.tcp_timestamps")
+
+
+@case(17)
+@every_kind
+@pytest.mark.parametrize("switched", list(itertools.product("10", repeat=3)), ids="".join)
+def test_options_of_the_peer_are_neither_lost_nor_invented(world, kind, switched):
+    before = [world.peer.sysctl(name, value) for name, value in zip(SWITCHES, switched, strict=True)]
+    try:
+        a, b = world.pair(kind)
+        scales, sack, timestamps = (value == "1" for value in switched)
+        goes_on(a, b)
+        agreed = a.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_INFO, 8)[5:7]
+        with watched(world.peer) as capture:
+            for seed in range(2):
+                a, snapshot = world.move(kind, a)
+                goes_on(a, b, seed)
+            segments = capture.segments
+    finally:
+        for name, value in zip(SWITCHES, before, strict=True):
+            world.peer.sysctl(name, value)
+    assert (snapshot.snd_wscale is not None, snapshot.rcv_wscale is not None) == (scales, scales)
+    assert (snapshot.sack, snapshot.timestamp is not None) == (sack, timestamps)
+    assert a.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_INFO, 8)[5:7] == agreed
+    assert {s.tsval is not None for s in segments} == {timestamps}
+
+
+def built(world, kind, forth, back):
+    """Two ends of a connection that never was opened: the next numbers to be sent by the moving end and the peer."""
+    local, peer = (world.address(kind), 5001), (world.peer_address(kind), 5002)
+    if kind != "IPv4":
+        local, peer = (*local, 0, 0), (*peer, 0, 0)
+    common = {"state": TcpState.TCP_ESTABLISHED, "family": streams.family_of(kind), "mss_clamp": 1400}
+    common |= {"snd_wscale": 7, "rcv_wscale": 7, "sack": True, "timestamp": 0xFFFFF000}
+    ends = []
+    for host, (here, there), (write_seq, rcv_nxt) in (
+        (world.home(kind)[0], (local, peer), (forth, back)),
+        (world.peer, (peer, local), (back, forth)),
+    ):
+        window = Window(rcv_nxt, 60_000, 60_000, 60_000, rcv_nxt)
+        numbers = {"write_seq": write_seq, "rcv_nxt": rcv_nxt, "window": window}
+        ends.append(live.prepare(Snapshot(local=here, peer=there, **numbers, **common), host.socket))
+    made = [end.commit() for end in ends]
+    for sock in made:
+        sock.settimeout(streams.PATIENCE_S)
+    world.opened += made
+    return made
+
+
+@case(18)
+@every_kind
+def test_numbers_wrap_around_in_both_queues(world, kind):
+    a, b = built(world, kind, 0xFFFFFF00, 0xFFFFF000)
+    with watched(world.peer):
+        for seed in range(5):
+            with world.lab.drop(1, source=world.home(kind)[0]):
+                b.sendall(data(50_000, seed))
+                until(lambda: streams.unread(a) >= 1000)
+                a.sendall(data(1000, seed))
+                a, snapshot = world.move(kind, a)
+            assert (snapshot.copied_seq > snapshot.rcv_nxt or snapshot.snd_una > snapshot.write_seq) == (seed == 0)
+            assert digest(read(a, 50_000)) == digest(data(50_000, seed))
+            assert digest(read(b, 1000)) == digest(data(1000, seed))
+            goes_on(a, b, seed)
+
+
+@case(19)
+@every_kind
+def test_above_half_of_all_numbers_a_move_without_probe_keeps_the_windows(world, kind):
+    a, b = built(world, kind, 0x90000000, 0xA0000000)
+    goes_on(a, b)
+    with watched(world.peer):
+        for seed in range(4):
+            a, _ = world.move(kind, a, probe=False)
+            goes_on(a, b, seed)
+
+
+@case(19)
+def test_without_the_windows_the_probe_must_not_be_left_out(world):
+    a, b = world.pair("IPv4")
+    with live.freeze(a) as frozen, world.moving("IPv4", frozen.dump()):
+        snapshot = replace(frozen.dump(), window=NO_WINDOW)
+        with live.prepare(snapshot) as prepared, pytest.raises(BadInput, match="the probe must be sent"):
+            prepared.commit(probe=False)
+        world.old.take_over(world.service4)
+    goes_on(a, b)
+
+
+@case(20)
+@every_kind
+def test_the_clock_of_the_time_stamps_never_goes_back(world, kind):
+    a, b = world.pair(kind)
+    ours = streams.plain(world.address(kind))
+    with watched(world.peer) as capture:
+        for seed in range(10):
+            goes_on(a, b, seed, 3000)
+            a, _ = world.move(kind, a, through=lambda s: time.sleep(0.02) or Snapshot.from_bytes(s.to_bytes()))
+        goes_on(a, b, 99)
+        clock = [s.tsval for s in capture.segments if s.src == ours]
+    assert all(streams.ahead(later, earlier) >= 0 for earlier, later in itertools.pairwise(clock))
+    assert streams.ahead(clock[-1], clock[0]) >= 200
+
+
+@case(20)
+@every_kind
+def test_an_odd_time_stamp_of_an_old_kernel_does_not_speed_up_the_clock(world, kind):
+    a, b = world.pair(kind)
+    goes_on(a, b)
+
+    def odd(calls):
+        def getsockopt(level, option, *size):
+            found = calls["getsockopt"](level, option, *size)
+            return found | 1 if (level, option) == (c.IPPROTO_TCP, TcpOption.TCP_TIMESTAMP) else found
+
+        return {**calls, "getsockopt": getsockopt}
+
+    with watched(world.peer):
+        with live.observed(odd):
+            a, snapshot = world.move(kind, a)
+        assert snapshot.timestamp % 2 == 0
+        first = a.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_TIMESTAMP)
+        time.sleep(0.05)
+        assert 40 < streams.ahead(a.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_TIMESTAMP), first) < 5000  # ms; not us
+        goes_on(a, b)
+
+
+@case(21)
+@every_kind
+def test_data_that_came_out_of_order_is_sent_again_by_the_peer(world, kind):
+    a, b = world.pair(kind)
+    goes_on(a, b)
+    parts = [data(1000, seed) for seed in range(3)]
+    with watched(world.peer) as capture:
+        b.sendall(parts[0])
+        until(lambda: streams.unread(a) == 1000)
+        with world.lab.drop(1, source=world.peer):
+            b.sendall(parts[1])
+        b.sendall(parts[2])
+        assert capture.wait(lambda segments: any(s.sack for s in segments))  # we have it, and told so
+        a, snapshot = world.move(kind, a)
+        assert snapshot.recv_queue == parts[0]
+        assert digest(read(a, 3000)) == digest(b"".join(parts))
+    goes_on(a, b)
+
+
+# ------------------------------------------------------------------------------------- the socket's own settings
+
+
+@case(23)
+@every_kind
+@pytest.mark.parametrize("timeout", [None, 0.0, 0.3])
+@pytest.mark.parametrize("default", [None, 0.2])
+def test_neither_time_outs_nor_blocking_matter_or_change(world, kind, timeout, default):
+    a, b = world.pair(kind)
+    to_peer, to_us = established_with_unacked_data(a, b, lambda _: None)
+    a.settimeout(timeout)
+    blocking = os.get_blocking(a.fileno())
+    socket.setdefaulttimeout(default)
+    try:
+        start = time.monotonic()
+        with live.freeze(a) as frozen:
+            snapshot = frozen.dump()
+        assert time.monotonic() - start < 0.2
+        assert snapshot.recv_queue == to_us
+        assert (a.gettimeout(), os.get_blocking(a.fileno())) == (timeout, blocking)
+        with live.freeze(a) as frozen, world.moving(kind, snapshot := frozen.dump()):
+            prepared = live.prepare(snapshot)
+            frozen.release()
+            moved = prepared.commit()
+        world.opened.append(moved)
+        assert (moved.gettimeout(), os.get_blocking(moved.fileno())) == (None, True)
+    finally:
+        socket.setdefaulttimeout(None)
+    moved.settimeout(streams.PATIENCE_S)
+    assert read(moved, len(to_us)) == to_us
+    assert read(b, len(to_peer)) == to_peer
+    goes_on(moved, b)
+
+
+@case(23)
+@every_kind
+@pytest.mark.parametrize("offset", [0, 4])
+def test_a_peek_offset_hides_nothing_and_comes_back(world, kind, offset):
+    a, b = world.pair(kind)
+    b.sendall(b"abcdef")
+    until(lambda: streams.unread(a) == 6)
+    a.setsockopt(socket.SOL_SOCKET, SocketOption.SO_PEEK_OFF, offset)
+    with live.freeze(a) as frozen:
+        assert frozen.dump().recv_queue == b"abcdef"
+    assert a.getsockopt(socket.SOL_SOCKET, SocketOption.SO_PEEK_OFF) == offset
+    moved, _ = world.move(kind, a)
+    assert moved.getsockopt(socket.SOL_SOCKET, SocketOption.SO_PEEK_OFF) == offset
+    assert moved.recv(9, socket.MSG_PEEK) == b"abcdef"[offset:]
+    moved.setsockopt(socket.SOL_SOCKET, SocketOption.SO_PEEK_OFF, -1)
+    assert read(moved, 6) == b"abcdef"
+    goes_on(moved, b)
+
+
+# A value of each option that a new socket has not.  Buffers are locked by being set, as SO_BUF_LOCK says.
+VALUES = {
+    "SO_REUSEPORT": 1,
+    "SO_MARK": 0x42,
+    "IP_FREEBIND": 1,
+    "IP_TRANSPARENT": 1,
+    "IPV6_V6ONLY": 1,
+    "IP_TOS": 0x10,
+    "IPV6_TCLASS": 0x20,
+    "SO_PRIORITY": 5,
+    "IP_TTL": 33,
+    "IPV6_UNICAST_HOPS": 34,
+    "IP_MTU_DISCOVER": 2,
+    "IPV6_MTU_DISCOVER": 2,
+    "IP_RECVERR": 1,
+    "IPV6_RECVERR": 1,
+    "TCP_CONGESTION": b"reno",
+    "TCP_NODELAY": 1,
+    "SO_KEEPALIVE": 1,
+    "TCP_KEEPIDLE": 111,
+    "TCP_KEEPINTVL": 22,
+    "TCP_KEEPCNT": 3,
+    "TCP_SYNCNT": 4,
+    "TCP_LINGER2": 55,
+    "TCP_USER_TIMEOUT": 66_000,
+    "TCP_THIN_LINEAR_TIMEOUTS": 1,
+    "TCP_NOTSENT_LOWAT": 77_777,
+    "SO_OOBINLINE": 1,
+    "SO_MAX_PACING_RATE": 99_000_000,
+    "SO_LINGER": struct.pack("ii", 1, 5),
+    "SO_RCVLOWAT": 2,
+    "SO_RCVTIMEO": struct.pack("qq", 4, 0),
+    "SO_SNDTIMEO": struct.pack("qq", 8, 0),
+    "SO_PEEK_OFF": 0,
+    "SO_SNDBUF": 60_000,
+    "SO_RCVBUF": 70_000,
+    "TCP_CORK": 1,
+    "SO_REUSEADDR": 1,
+}
+FOUND_OTHERWISE = {"SO_SNDBUF": 120_000, "SO_RCVBUF": 140_000}  # the kernel doubles what is set
+
+
+def values(sock, names):
+    """Of each option, what it is."""
+    found = {}
+    for name in names:
+        option = options.OPTIONS[name]
+        value = sock.getsockopt(option.level, option.number, *([option.size] if option.size else []))
+        found[name] = value.rstrip(b"\0") if name == "TCP_CONGESTION" else value
+    return found
+
+
+@case(30)
+@every_kind
+def test_every_option_comes_back(world, kind):
+    wanted = {name: VALUES.get(name) for name in options.of(streams.family_of(kind))}
+    missing = [name for name, value in wanted.items() if value is None]
+    assert missing == ["SO_BUF_LOCK"]
+    if kind == "mapped":
+        del wanted["IPV6_V6ONLY"]
+    given = [(*options.OPTIONS[name][:2], value) for name, value in wanted.items() if value is not None]
+    a, b = world.pair(kind, options=given)
+    wanted |= FOUND_OTHERWISE | {"SO_BUF_LOCK": c.SOCK_SNDBUF_LOCK | c.SOCK_RCVBUF_LOCK}
+    assert values(a, wanted) == wanted
+    with live.freeze(a) as frozen:
+        frozen.dump()
+    assert values(a, wanted) == wanted
+    moved, _ = world.move(kind, a)
+    assert values(moved, wanted) == wanted
+    for name, value in (("TCP_CORK", 0), ("SO_MAX_PACING_RATE", -1)):
+        moved.setsockopt(*options.OPTIONS[name][:2], value)
+    goes_on(moved, b)
+
+
+@case(30)
+@every_kind
+def test_what_nobody_set_stays_unset_and_buffers_are_tuned_on(world, kind):
+    a, b = world.pair(kind, rcvbuf=65536)
+    names = [name for name in options.of(streams.family_of(kind)) if name not in ("SO_SNDBUF", "SO_RCVBUF")]
+    before = values(a, names)
+    sent = BIG[: fill(a, BIG)]
+    moved, snapshot = world.move(kind, a)
+    assert values(moved, names) == before
+    assert before["SO_BUF_LOCK"] == 0
+    assert set(snapshot.options) <= {"TCP_CONGESTION", "SO_SNDBUF", "SO_RCVBUF"}
+    assert digest(read(b, len(sent))) == digest(sent)
+    goes_on(moved, b)
+
+
+@case(30)
+@every_kind
+def test_the_first_flight_has_segments_of_full_size(world, kind):
+    a, b = world.pair(kind)
+    goes_on(a, b)
+    with watched(world.peer) as capture:
+        moved, snapshot = world.move(kind, a)
+        moved.sendall(data(20_000))
+        read(b, 20_000)
+        lengths = [s.length for s in capture.segments if s.length]
+    assert max(lengths) == lengths[0] == snapshot.mss_clamp - 12  # of which the time stamps take 12
+
+
+# ------------------------------------------------------------------------------------- disturbances
+
+
+def arriving(b, a, times, lock):
+    """An observer: data comes in, so many times, between the two reads of a dump; with `lock` or without."""
+    arrived = []
+
+    def observer(calls):
+        def clock():
+            if len(arrived) < times:
+                arrived.append(streams.unread(a))
+                b.sendall(b"more")
+                if lock:
+                    time.sleep(0.02)
+                else:
+                    until(lambda: streams.unread(a) > arrived[-1])
+            return calls["clock"]()
+
+        unlocked = {} if lock else {"attach_filter": lambda program: None}
+        return {**calls, **unlocked, "clock": clock}
+
+    return observer
+
+
+@case(24)
+@every_kind
+def test_data_that_arrives_during_a_dump_without_lock_is_seen_and_read_again(world, kind):
+    a, b = world.pair(kind)
+    b.sendall(b"early")
+    until(lambda: streams.unread(a) == 5)
+    with live.observed(arriving(b, a, 3, lock=False)), live.freeze(a) as frozen:
+        assert frozen.dump().recv_queue == b"early" + 3 * b"more"
+    with live.observed(arriving(b, a, 1000, lock=False)), live.freeze(a) as frozen:
+        with pytest.raises(CallFailed, match="is it locked") as caught:
+            frozen.dump()
+        assert caught.value.errno == errno.EAGAIN
+    assert read(a, 17) == b"early" + 3 * b"more"
+    assert read(a, 4 * steps.MOST_TRIES) == steps.MOST_TRIES * b"more"
+    goes_on(a, b)
+
+
+@case(24)
+@every_kind
+def test_with_the_lock_nothing_arrives_during_a_dump(world, kind):
+    a, b = world.pair(kind)
+    with live.observed(arriving(b, a, 1, lock=True)), watched(world.peer):
+        with live.freeze(a) as frozen:
+            assert frozen.dump().recv_queue == b""
+        assert read(a, 4) == b"more"
+    goes_on(a, b)
+
+
+@case(25)
+@every_kind
+@pytest.mark.parametrize("why", [None, RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_abort_after_the_dump_loses_nothing_in_either_direction(world, kind, why):
+    a, b = world.pair(kind, rcvbuf=65536)
+    sent = BIG[: fill(a, BIG)]
+    with watched(world.peer):
+        b.sendall(b"before")
+        with contextlib.suppress(why or RuntimeError), live.freeze(a) as frozen:
+            snapshot = frozen.dump()
+            b.sendall(b"during")
+            if why:
+                raise why
+        assert not in_repair(a)
+        assert not streams.has_filter(a)
+        with pytest.raises(BadInput, match="stale"):
+            live.prepare(snapshot)
+        assert digest(read(b, len(sent))) == digest(sent)
+        assert read(a, 12) == b"beforeduring"
+    goes_on(a, b)
+
+
+def fails(name, number, where=lambda *_: True):
+    """An observer: the call fails with this errno, where its arguments are those."""
+
+    def observer(calls):
+        def call(*args):
+            if where(*args):
+                raise OSError(number, os.strerror(number))
+            return calls[name](*args)
+
+        return {**calls, name: call}
+
+    return observer
+
+
+def of_window(level, option, *_):
+    return (level, option) == (c.IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW)
+
+
+FAILURES = {
+    "the address is not there": (None, errno.EADDRNOTAVAIL),
+    "the windows are refused": (fails("setsockopt", errno.EINVAL, of_window), errno.EINVAL),
+    "no larger buffer": (lambda calls: {**calls, "room": lambda option, size: None}, errno.ENOBUFS),
+    "no memory": (fails("send_all", errno.ENOMEM), errno.ENOMEM),
+    "no route": (fails("connect", errno.ENETUNREACH), errno.ENETUNREACH),
+}
+
+
+@case(26)
+@every_kind
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_restore_that_fails_loses_no_byte_of_the_source(world, kind, failure):
+    observer, number = FAILURES[failure]
+    a, b = world.pair(kind, rcvbuf=65536)
+    a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # of which a new socket has but some 16 KB
+    b.sendall(data(30_000))
+    until(lambda: streams.unread(a) == 30_000)
+    sent = BIG[: fill(a, BIG)]
+    fds = len(os.listdir("/proc/self/fd"))
+    with watched(world.peer):
+        with live.freeze(a) as frozen:
+            snapshot = frozen.dump()
+            with contextlib.ExitStack() as stack:
+                if observer:
+                    stack.enter_context(live.observed(observer))
+                    stack.enter_context(world.moving(kind, snapshot))
+                    stack.callback(world.reset_addresses)
+                else:
+                    stack.enter_context(world.new.inside())
+                with pytest.raises(CallFailed) as caught:
+                    live.prepare(snapshot)
+            assert caught.value.errno == number
+        assert len(os.listdir("/proc/self/fd")) == fds
+        assert read(a, 30_000) == data(30_000)
+        assert digest(read(b, len(sent))) == digest(sent)
+    goes_on(a, b)
+
+
+@case(26)
+@every_kind
+def test_beside_its_source_a_connection_is_not_restored(world, kind):
+    a, b = world.pair(kind)
+    with live.freeze(a) as frozen, world.old.inside():
+        with pytest.raises(CallFailed) as caught:
+            live.prepare(frozen.dump())
+        assert caught.value.errno == errno.EADDRNOTAVAIL
+    goes_on(a, b)
+
+
+@case(27)
+@every_kind
+def test_a_snapshot_is_restored_once(world, kind):
+    a, b = world.pair(kind)
+    moved, snapshot = world.move(kind, a)
+    for again in (snapshot, Snapshot.from_bytes(snapshot.to_bytes())):
+        with pytest.raises(BadInput, match="restored already"):
+            live.prepare(again)
+    goes_on(moved, b)
+
+
+@case(27)
+def test_of_two_that_were_prepared_one_is_committed(world):
+    a, b = world.pair("IPv4")
+    with live.freeze(a) as frozen, world.moving("IPv4", snapshot := frozen.dump()):
+        first = live.prepare(snapshot)
+        first.abandon()
+        with pytest.raises(BadInput, match="abandoned"):
+            first.commit()
+        second = live.prepare(snapshot)
+        moved = second.commit()
+        with pytest.raises(BadInput, match="restored already"):
+            second.commit()
+    assert frozen.released  # as it lives elsewhere
+    with pytest.raises(BadInput, match="released"):
+        frozen.dump()
+    moved.settimeout(streams.PATIENCE_S)
+    world.opened.append(moved)
+    goes_on(moved, b)
+
+
+@case(27)
+def test_a_snapshot_is_stale_once_its_source_went_on(world):
+    a, b = world.pair("IPv4")
+    with live.freeze(a) as frozen:
+        snapshot = frozen.dump()
+    for again in (snapshot, Snapshot.from_bytes(snapshot.to_bytes())):
+        with pytest.raises(BadInput, match="stale"):
+            live.restore(again)
+    goes_on(a, b)
+
+
+@case(28)
+@every_kind
+def test_what_comes_while_there_is_no_socket_is_reset_without_the_guard_alone(world, kind):
+    for guarded in (True, False):
+        a, b = world.pair(kind)
+        with world.peer.capture(keep=120) as capture, world.old.inside(), contextlib.ExitStack() as stack:
+            with live.freeze(a) as frozen:
+                snapshot = frozen.dump()
+                if guarded:
+                    stack.enter_context(live.guard(snapshot.local, snapshot.family))
+                frozen.release()
+            b.sendall(b"meanwhile")
+            time.sleep(0.05)
+            reset = any(s.flags & Flags.RST for s in capture.segments)
+            assert reset is not guarded
+            moved = live.restore(snapshot)
+        moved.settimeout(streams.PATIENCE_S)
+        world.opened.append(moved)
+        if guarded:
+            assert read(moved, 9) == b"meanwhile"
+            goes_on(moved, b)
+        else:
+            with pytest.raises(ConnectionResetError):
+                b.recv(1)
+
+
+@case(29)
+@every_kind
+@pytest.mark.parametrize("probe", [True, False])
+def test_behind_a_firewall_of_the_target_the_peer_is_heard_after_the_probe_alone(world, kind, probe):
+    a, b = world.pair(kind)
+    goes_on(a, b)
+    with world.firewall(world.new):
+        moved, _ = world.move(kind, a, probe=probe)
+        b.sendall(b"from outside")
+        moved.settimeout(0.4)
+        if probe:
+            assert read(moved, 12) == b"from outside"
+        else:
+            with pytest.raises(TimeoutError):
+                moved.recv(1)
+            moved.settimeout(streams.PATIENCE_S)
+            moved.sendall(b"from inside")  # opens the way
+            assert read(b, 11) == b"from inside"
+            assert read(moved, 12) == b"from outside"
+        moved.settimeout(streams.PATIENCE_S)
+        goes_on(moved, b)
+
+
+@case(31)
+@every_kind
+def test_a_listener_on_the_port_is_no_obstacle_and_one_can_come_later(world, kind):
+    family = streams.family_of(kind)
+    a, b = world.pair(kind, options=[(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)])
+    port = a.getsockname()[1]
+    with world.new.socket(family) as listener:
+        listener.bind(("", port))
+        listener.listen()
+        moved, _ = world.move(kind, a)
+        goes_on(moved, b)
+    with world.new.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("", port))
+        listener.listen()
+    goes_on(moved, b)
+
+
+@case(31)
+@every_kind
+def test_time_wait_on_the_target_is_no_obstacle(world, kind):
+    ports = (6001, 6002)
+    a, b = world.pair(kind, ports=ports)
+    moved, _ = world.move(kind, a)
+    moved.shutdown(socket.SHUT_WR)
+    assert read_all(b) == b""
+    b.close()
+    assert read_all(moved) == b""
+    moved.close()
+    world.reset()
+    a, b = world.pair(kind, ports=ports)
+    with watched(world.peer):
+        moved, _ = world.move(kind, a)
+        goes_on(moved, b)
+
+
+@case(16)
+def test_a_link_local_connection_keeps_its_scope(world):
+    with world.peer.socket(socket.AF_INET6) as listener:
+        [(scope, _)] = [pair for pair in _interfaces(world.peer) if pair[1] == "eth0"]
+        listener.bind((world.peer.link_local, 0, 0, scope))
+        listener.listen()
+        a = world.old.socket(socket.AF_INET6)
+        [(ours, _)] = [pair for pair in _interfaces(world.old) if pair[1] == "eth0"]
+        a.bind((world.old.link_local, 0, 0, ours))
+        a.connect((world.peer.link_local, listener.getsockname()[1], 0, ours))
+        b, _ = listener.accept()
+    for sock in (a, b):
+        sock.settimeout(streams.PATIENCE_S)
+    for expected, make in (("ESTABLISHED", established), ("CLOSE_WAIT", close_wait_with_unread_data)):
+        to_peer, to_us = make(a, b, None)
+        comes_to(a, expected)
+        with watched(world.peer, [world.peer.link_local]), live.freeze(a) as frozen, world.old.inside():
+            snapshot = frozen.dump()
+            assert (snapshot.local[3], snapshot.peer[3]) == (ours, ours)
+            with live.guard(snapshot.local, snapshot.family):
+                frozen.release()
+                a.close()
+                a = live.restore(Snapshot.from_bytes(snapshot.to_bytes()))
+        a.settimeout(streams.PATIENCE_S)
+        assert state(a) == expected
+        assert read(a, len(to_us)) == to_us
+        assert read(b, len(to_peer)) == to_peer
+    a.sendall(b"and on")
+    a.close()
+    assert read_all(b) == b"and on"
+    b.close()
+
+
+def _interfaces(host):
+    with host.inside():
+        return socket.if_nameindex()
+
+
+# ------------------------------------------------------------------------------------- who may, and who has it
+
+CLONE_NEWUSER = 0x10000000
+
+
+def in_a_child(work):
+    """What `work` returns, as text, in a process of its own."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            os.write(write_end, str(work()).encode())
+        os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as answer:
+        text = answer.read().decode()
+    os.waitpid(child, 0)
+    return text
+
+
+@case(32)
+@every_kind
+def test_without_the_capability_it_says_so_and_nothing_has_changed(world, kind):
+    a, b = world.pair(kind)
+
+    def without():
+        # In a user namespace of its own a process has no rights over the network that it came from.
+        assert live._libc.unshare(CLONE_NEWUSER) == 0
+        try:
+            with live.freeze(a):
+                return "frozen"
+        except Unavailable as e:
+            return f"{e} {in_repair(a)} {streams.has_filter(a)} {os.get_blocking(a.fileno())}"
+
+    blocking = os.get_blocking(a.fileno())
+    assert in_a_child(without) == f"repair mode on: {live.RIGHTS} False False {blocking}"
+    goes_on(a, b)
+
+
+@case(32)
+def test_without_the_capability_nothing_is_restored_and_the_source_goes_on(world):
+    a, b = world.pair("IPv4")
+    with live.freeze(a) as frozen:
+        snapshot = frozen.dump()
+
+        def without():
+            assert live._libc.unshare(CLONE_NEWUSER) == 0
+            try:
+                return live.prepare(snapshot)
+            except Unavailable as e:
+                return e
+
+        assert "CAP_NET_ADMIN" in in_a_child(without)
+    goes_on(a, b)
+
+
+@every_kind
+def test_a_socket_is_taken_out_of_another_process(world, kind):
+    a, b = world.pair(kind)
+    b.sendall(b"unread")
+    here, there = socket.socketpair()
+    child = os.fork()
+    if not child:
+        here.close()
+        there.recv(1)
+        with contextlib.suppress(OSError):
+            there.sendall(str([state(a), a.recv(10, socket.MSG_DONTWAIT)]).encode())
+        os._exit(0)
+    there.close()
+    number = a.fileno()
+    a.detach()
+    os.close(number)
+    with here, watched(world.peer):
+        taken = live.take(child, number)
+        moved, _ = world.move(kind, taken)
+        here.sendall(b".")
+        assert here.recv(100) == b"['CLOSE', b'']"  # of what it still holds nothing is left
+        os.waitpid(child, 0)
+        assert read(moved, 6) == b"unread"
+        goes_on(moved, b)
+
+
+def test_what_is_no_socket_is_not_taken(world):
+    with open("/proc/self/status") as file, pytest.raises(BadInput, match="is no socket"):
+        live.take(os.getpid(), file.fileno())
+
+
+@every_kind
+def test_a_connection_left_in_repair_mode_thaws(world, kind):
+    a, b = world.pair(kind)
+    with pytest.raises(BadInput, match="not in repair mode"):
+        live.thaw(a)
+    steps.perform([steps.LOCK, steps.REPAIR_ON, steps.SELECT_SEND], live.calls(a))
+    refused_in_repair_mode(a)
+    b.sendall(b"meanwhile")
+    live.thaw(a)
+    assert not in_repair(a)
+    assert not streams.has_filter(a)
+    assert read(a, 9) == b"meanwhile"
+    goes_on(a, b)
+
+
+def refused_in_repair_mode(sock):
+    """It cannot be frozen twice."""
+    with pytest.raises(BadInput, match="in repair mode already"), live.freeze(sock):
+        pass
+    assert in_repair(sock)
+
+
+def test_a_frozen_connection_is_not_frozen_again(world):
+    a, b = world.pair("IPv4")
+    with live.freeze(a):
+        refused_in_repair_mode(a)
+    goes_on(a, b)
+
+
+# ------------------------------------------------------------------------------------- files
+
+
+@case(33)
+@every_kind
+def test_a_connection_travels_as_a_file_that_is_used_once(world, kind, tmp_path):
+    a, b = world.pair(kind)
+    b.sendall(data(5000))
+    until(lambda: streams.unread(a) == 5000)
+    path = tmp_path / "connection"
+
+    def carried(snapshot):
+        live.save(snapshot, path)
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(BadInput, match="File exists"):
+            live.save(snapshot, path)
+        used = live.claim(path)
+        with pytest.raises(BadInput, match="used once"):
+            live.claim(path)
+        return live.load(used)
+
+    moved, _ = world.move(kind, a, through=carried)
+    assert os.listdir(tmp_path) == ["connection.used"]
+    assert read(moved, 5000) == data(5000)
+    goes_on(moved, b)
+
+
+@case(33)
+def test_a_file_that_is_not_whole_is_refused_and_the_source_goes_on(world, tmp_path):
+    a, b = world.pair("IPv4")
+    path = tmp_path / "connection"
+    with live.freeze(a) as frozen:
+        live.save(frozen.dump(), path)
+        whole = path.read_bytes()
+        newer = whole[:8] + struct.pack("<H", 2) + whole[10:]
+        other_end = whole[:8] + struct.pack(">H", 1) + whole[10:]
+        flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 7)]
+        for harmed in (b"", whole[:-1], whole[:100], whole + b"x", newer, other_end, *flipped):
+            path.write_bytes(harmed)
+            with pytest.raises(BadInput, match=str(path)):
+                live.load(path)
+    goes_on(a, b)
+
+
+def test_every_case_has_a_test():
+    assert sorted(CASES) == list(range(1, 34))
