@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -99,7 +100,7 @@ def test_what_is_read_is_what_was_written(s):
 
 def test_options_that_cannot_be_changed_are_written_too():
     s = Snapshot.from_bytes(SMALL.to_bytes())
-    frozen = Snapshot(**{n: getattr(s, n) for n in s.__slots__} | {"options": MappingProxyType(dict(s.options))})
+    frozen = replace(s, options=MappingProxyType(dict(s.options)))
     assert frozen.to_bytes() == s.to_bytes()
 
 
@@ -175,7 +176,7 @@ def test_a_description_longer_than_any_is_not_read():
 
 def test_queues_are_copied_once():
     size = 16 << 20
-    data = Snapshot(**{n: getattr(SMALL, n) for n in SMALL.__slots__} | {"recv_queue": bytes(size)}).to_bytes()
+    data = replace(SMALL, recv_queue=bytes(size)).to_bytes()
     tracemalloc.start()
     try:
         s = Snapshot.from_bytes(data)

@@ -34,6 +34,7 @@ from kernelnotes.repair import (
 )
 from kernelnotes.repair import constants as c
 from kernelnotes.repair.segment import Flags, from_ip
+from kernelnotes.repair.steps import elapsed_ms
 
 S = TcpState
 
@@ -525,6 +526,13 @@ def test_the_clock_is_set_later_by_the_time_that_went_by(s, elapsed_ms):
     else:
         assert set_to == [s.timestamp_after(elapsed_ms)]
         assert elapsed_ms > 2**20 or not after(s.timestamp, set_to[0])
+
+
+@given(st.floats(0, 2**31), st.floats(-10, 1000))
+def test_the_clock_does_not_go_back_however_time_is_rounded_or_set_back(taken, gone_by):
+    ms = elapsed_ms(taken, taken + gone_by)
+    assert ms >= max(0, gone_by * 1000 - 0.01) + 3
+    assert ms < max(0, gone_by * 1000) + 4.01
 
 
 def test_large_queues_get_room_first_and_their_buffers_back():

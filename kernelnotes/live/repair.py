@@ -28,7 +28,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import math
 import os
 import select
 import socket
@@ -461,18 +460,12 @@ def prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | Non
 def _prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | None) -> Prepared:
     _refuse_used(snapshot.identity)
     check(snapshot)
-    steps = plan.prepare_steps(snapshot, _elapsed_ms(snapshot.taken))
     sock = (new_socket or _tcp_socket)(snapshot.family)
     with _Else(lambda: _close_silently(sock)):
         used = calls(sock)
-        perform(steps, used)
+        elapsed_ms = plan.elapsed_ms(snapshot.taken, used["clock"]())
+        perform(plan.prepare_steps(snapshot, elapsed_ms), used)
     return Prepared(snapshot, sock, used)
-
-
-def _elapsed_ms(taken: float) -> int:
-    # Rounded up, and 3 more: the clock for time stamps loses up to 2 where it is made even, and some time passes until
-    # it is set.  If it went back, the peer would drop what we send as old (PAWS); a step forward does no harm.
-    return max(0, math.ceil((time.time() - taken) * 1000)) + 3
 
 
 def _tcp_socket(family: int) -> socket.socket:

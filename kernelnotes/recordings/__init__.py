@@ -188,7 +188,7 @@ def from_events(events: ArrayLike, **others: Any) -> Recording:
 def names() -> tuple[str, ...]:
     """Names of the recordings that come with the package."""
     files = (file.name for file in resources.files(__name__).iterdir())
-    return tuple(sorted(f.removesuffix(".gz") for f in files if f.endswith(".gz") and not f.endswith(".json.gz")))
+    return tuple(sorted(f.removesuffix(".gz") for f in files if f.endswith(".gz") and f.count(".") == 1))
 
 
 def load(name: str) -> Recording:

@@ -6,10 +6,12 @@ snapshot   a connection at rest: two queues and a handful of numbers
 files      a snapshot as a file
 steps      dump and restore as lists of calls
 segment    one TCP segment, read from a packet or written as one
+session    the calls of a live move, recorded, and the same code run on them where no kernel is at hand
 """
 
 from kernelnotes.repair.constants import TcpOption, TcpState, Window
 from kernelnotes.repair.options import OPTIONS
+from kernelnotes.repair.session import Diverged, Recorder, Replay, Session, replay
 from kernelnotes.repair.snapshot import STATES, Snapshot, check
 from kernelnotes.repair.steps import (
     Before,
@@ -31,6 +33,10 @@ __all__ = [
     "OPTIONS",
     "STATES",
     "Before",
+    "Diverged",
+    "Recorder",
+    "Replay",
+    "Session",
     "Snapshot",
     "Step",
     "TcpOption",
@@ -45,6 +51,7 @@ __all__ = [
     "perform",
     "prepare_steps",
     "release_steps",
+    "replay",
     "restore_steps",
     "resume_steps",
     "run",

@@ -24,6 +24,7 @@ read, and the bytes that were never sent.
 from __future__ import annotations
 
 import errno
+import math
 import struct
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -380,6 +381,13 @@ def restore_steps(s: Snapshot, elapsed_ms: int = 0, probe: bool = True) -> list[
     (`probe`), and where to send.  Raises BadInput: without the probe the windows must be known.
     """
     return prepare_steps(s, elapsed_ms) + commit_steps(s, probe)
+
+
+def elapsed_ms(taken: float, now: float) -> int:
+    """How much later the clock for time stamps is set, in ms, from two times in seconds since 1970."""
+    # Rounded up, and 3 more: the clock loses up to 2 where it is made even, and some time passes until it is set.  If
+    # it went back, the peer would drop what we send as old (PAWS); a step forward does no harm.
+    return max(0, math.ceil((now - taken) * 1000)) + 3
 
 
 def prepare_steps(s: Snapshot, elapsed_ms: int = 0) -> list[Step]:
