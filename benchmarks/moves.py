@@ -36,7 +36,7 @@ from unittest import mock
 
 from tqdm import tqdm
 
-from kernelnotes.errors import CallFailed
+from kernelnotes.errors import KernelNotesError
 from kernelnotes.live.moves import Moved, address_of, move
 from kernelnotes.live.netlab import Host, Lab
 from kernelnotes.live.repair import freeze, prepare
@@ -170,7 +170,7 @@ class Connection:
         self.peer.communicate()
 
     def move(self) -> Moved:
-        """To the host where it is not.  Raises CallFailed; then it is where it was."""
+        """To the host where it is not.  Raises KernelNotesError; then it is where it was."""
         moved = move(self.end.sock, self.hosts[1])
         self.hosts.reverse()
         self.end.sock = moved.sock
@@ -233,7 +233,7 @@ def soak(family: str, buffers: str, moves: int, loss: float, seed: int, progress
             connection.end.work(*work)
             try:
                 moved = connection.move()
-            except CallFailed as e:
+            except KernelNotesError as e:
                 refused[str(e)] += 1
                 continue
             finally:
@@ -347,7 +347,7 @@ def move_by_address(sock: socket.socket, source: Host, target: Host) -> socket.s
         with freeze(sock) as frozen, prepare(frozen.dump(), lambda _: new) as prepared:
             target._addresses.announce(address)
             prepared.commit()
-    except CallFailed:
+    except KernelNotesError:
         new.close()
         target.unshare(address)
         source._addresses.add(address)
@@ -417,7 +417,7 @@ def without(family: str, buffers: str, moves: int, loss: float, seed: int, outco
             try:
                 connection.move()
                 outcomes["moved"] += 1
-            except CallFailed as e:
+            except KernelNotesError as e:
                 outcomes[str(e)] += 1
             if (now := connection.end.sent + connection.end.received) != moved_bytes:
                 moved_bytes, since = now, time.monotonic()
