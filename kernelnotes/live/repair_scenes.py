@@ -401,8 +401,8 @@ def _steps() -> dict[str, Any]:
             handle = socket.socket(fileno=os.dup(sock.fileno()))
             stage("lock, repair mode, dump")
             before = _run(plan.look_steps(handle.family), handle, dumped)
-            _run(plan.freeze_steps(before), handle, dumped)
-            snapshot = _run(plan.dump_steps(before), handle, dumped)
+            held = _run(plan.freeze_steps(before), handle, dumped)
+            snapshot = _run(plan.dump_steps(before, held), handle, dumped)
             time.sleep(PAUSE_S)
             with here.inside(), guard(snapshot.local):
                 stage("the source closes in repair mode")
