@@ -17,9 +17,9 @@ KINDS = ("live", "recorded", "model")
 class Provenance:
     """What produced a result.
 
-    `kind` is "live", "recorded" or "model"; a live or recorded result names the `kernel` (as `uname -sr` prints it),
-    the `command` that ran and the `date` (ISO 8601, YYYY-MM-DD).  `over` is where a model's input came from, if that
-    was not a model too.  Raises BadInput where one of these is missing.
+    `kind` is "live", "recorded" or "model"; a live or recorded result names the `kernel` (as `uname -sr` prints it,
+    without what its builder appended), the `command` that ran and the `date` (ISO 8601, YYYY-MM-DD).  `over` is where
+    a model's input came from, if that was not a model too.  Raises BadInput where one of these is missing.
     """
 
     kind: str

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kernelnotes.live.origin import kernel
+
 BOOK = Path(__file__).parents[1] / "book"
 
 
@@ -39,5 +41,5 @@ def test_without_a_32_bit_compiler_the_matrix_is_the_recorded_one():
 @pytest.mark.needs("32-bit programs", "packet pipes")
 def test_with_one_the_matrix_is_played_on_this_machine():
     shown = run_cells(*MATRIX)
-    assert f"live: Linux {os.uname().release}" in shown
+    assert f"live: {kernel()}, " in shown
     assert "recorded" not in shown

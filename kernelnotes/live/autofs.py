@@ -61,7 +61,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -72,8 +71,8 @@ from kernelnotes.autofs.log import Event, Log
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import machine, mounts, pipes
 from kernelnotes.live.btf import ABIS
+from kernelnotes.live.origin import provenance
 from kernelnotes.live.signals import Signals
-from kernelnotes.provenance import Provenance
 
 SOURCE = "kernelnotes"  # what our mounts call themselves in /proc/self/mountinfo
 TMPFS = "tmpfs"  # what a lookup returns for an empty file system of its own
@@ -411,12 +410,8 @@ class Automount:
     @property
     def log(self) -> Log:
         """What happened so far."""
-        kernel = os.uname()
-        origin = Provenance(
-            "live", f"{kernel.sysname} {kernel.release}", f"Automount({self.path!r})", f"{date.today()}"
-        )
         with self._news:
-            return Log(tuple(self._events), origin)
+            return Log(tuple(self._events), provenance(f"Automount({self.path!r})"))
 
     def follow(self) -> Iterator[Event]:
         """Every event from the first on, as they happen, until the automounter ends.

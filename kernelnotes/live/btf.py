@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import date
 from pathlib import Path
 
 from kernelnotes import btf
 from kernelnotes.errors import BadInput, Unavailable
 from kernelnotes.live import machine
-from kernelnotes.provenance import Provenance
+from kernelnotes.live.origin import provenance
 
 FOLDER = Path("/sys/kernel/btf")
 # What `uname -m` says, and our name for it; for others BTF itself gives byte order and width.
@@ -43,10 +42,8 @@ def types(module: str = "") -> btf.Types:
 
 
 def _read(name: str, base: btf.Types | None = None) -> btf.Types:
-    kernel = os.uname()
-    origin = Provenance("live", f"{kernel.sysname} {kernel.release}", f"cat {FOLDER / name}", f"{date.today()}")
     try:
         data = (FOLDER / name).read_bytes()
     except OSError as e:
         raise Unavailable(f"kernel types: {FOLDER / name}: {e.strerror}") from e
-    return btf.read(data, base, ABIS.get(kernel.machine, ""), origin)
+    return btf.read(data, base, ABIS.get(os.uname().machine, ""), provenance(f"cat {FOLDER / name}"))

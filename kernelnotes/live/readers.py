@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import date
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -28,12 +27,13 @@ from kernelnotes.autofs import matrix
 from kernelnotes.autofs.matrix import KERNELS, MODES, READERS, Event, Kernel, Mode, Outcome, Reader
 from kernelnotes.errors import CallFailed, Unavailable
 from kernelnotes.live import machine
-from kernelnotes.provenance import Provenance
+from kernelnotes.live.origin import provenance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TIMEOUT_S = 10.0
+WHAT_RAN = "readers of gcc -m32 and -m64 at real pipes; how many bytes the kernel writes is a model"
 WIDTHS = {"i386": "-m32", "x86-64": "-m64"}
 # Where a cross compiler of Debian has removed gcc-multilib, <asm/types.h> is found no other way.
 _MULTIARCH = "-I/usr/include/x86_64-linux-gnu"
@@ -143,12 +143,7 @@ def play(
     with Program(built[mode.program], reader.name, kernel.packets, options) as program:
         hello = program.hello()
         events = matrix.drive(program, mode, writes, schedule)
-    return Outcome(kernel.name, reader.name, mode.name, schedule, writes, hello.wants, events, _provenance())
-
-
-def _provenance() -> Provenance:
-    command = "readers of gcc -m32 and -m64 at real pipes; how many bytes the kernel writes is a model"
-    return Provenance("live", f"Linux {os.uname().release}", command, f"{date.today()}")
+    return Outcome(kernel.name, reader.name, mode.name, schedule, writes, hello.wants, events, provenance(WHAT_RAN))
 
 
 def outcomes(

@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import platform
 import re
 import shlex
 import signal
@@ -30,7 +29,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +37,8 @@ from tqdm import tqdm
 from kernelnotes import recordings
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import trial
+from kernelnotes.live.origin import provenance
 from kernelnotes.live.signals import Signals
-from kernelnotes.provenance import Provenance
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, FAULT, FLUSH, GET_PAGES, MAP_PAGES, File, Recording
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
@@ -428,9 +426,7 @@ def _recording(
     )
     return recordings.from_events(
         rows,
-        provenance=Provenance(
-            "live", f"{platform.system()} {platform.release()}", _printable(command), f"{date.today()}"
-        ),
+        provenance=provenance(_printable(command)),
         memory=memory,
         page_size=PAGE_SIZE,
         files=files,

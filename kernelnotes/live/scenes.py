@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,8 @@ from kernelnotes.errors import CallFailed
 from kernelnotes.live import machine, mounts, trial
 from kernelnotes.live.autofs import Automount, unfix
 from kernelnotes.live.btf import ABIS
+from kernelnotes.live.origin import provenance
 from kernelnotes.live.pipes import Ends, packet_pipe
-from kernelnotes.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,11 +91,6 @@ class _Real:
 
     def read(self, size: int) -> bytes:
         return os.read(self._ends.read, size)
-
-
-def provenance(what: str) -> Provenance:
-    """That it happened here and now."""
-    return Provenance("live", f"{os.uname().sysname} {os.uname().release}", what, f"{date.today()}")
 
 
 def played(scene: str) -> Any:

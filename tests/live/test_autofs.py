@@ -30,6 +30,7 @@ from kernelnotes import live as living
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import mounts, pipes, trial
 from kernelnotes.live.autofs import TMPFS, Automount, Requester, control, read_map, unfix
+from kernelnotes.live.origin import kernel
 from kernelnotes.live.signals import HELD
 from live import isolated as isolation
 from live.isolated import CLONE_NEWPID, isolated
@@ -127,7 +128,7 @@ def test_a_name_is_mounted_when_somebody_asks_and_unknown_ones_do_not_exist(fold
     assert [e.what for e in log.events][-4:] == ["catatonic", "unmount", "unmount", "end"]
     assert {e.detail for e in log.events[-4:]} == {""}
     assert log.provenance.kind == "live"
-    assert log.provenance.kernel == " ".join(os.uname()[i] for i in (0, 2))
+    assert log.provenance.kernel == kernel()
 
 
 @isolated

@@ -8,6 +8,7 @@ import pytest
 from kernelnotes import autofs
 from kernelnotes.errors import CallFailed, Unavailable
 from kernelnotes.live import machine, readers
+from kernelnotes.live.origin import kernel
 
 pytestmark = pytest.mark.needs("32-bit programs", "packet pipes")
 
@@ -55,7 +56,7 @@ def test_the_table_of_real_outcomes_is_the_table_of_the_model():
     real = readers.outcomes()
     assert len(real) == 144
     assert (real == autofs.outcomes()).all(axis=None)
-    assert str(real.attrs["provenance"]).startswith(f"live: Linux {os.uname().release}, ")
+    assert str(real.attrs["provenance"]).startswith(f"live: {kernel()}, ")
     assert "is a model" in real.attrs["provenance"].command
 
 

@@ -14,6 +14,7 @@ from kernelnotes import btf
 from kernelnotes.errors import BadInput, Unavailable
 from kernelnotes.live import btf as live
 from kernelnotes.live import machine
+from kernelnotes.live.origin import kernel
 
 VMLINUX = live.FOLDER / "vmlinux"
 kernel_types = pytest.mark.needs("kernel types")
@@ -27,7 +28,7 @@ def layout(*arguments):
 @kernel_types
 def test_a_layout_names_the_running_kernel_as_its_origin():
     told = live.types()["list_head"].provenance
-    assert (told.kind, told.kernel, told.date) == ("live", f"Linux {os.uname().release}", f"{date.today()}")
+    assert (told.kind, told.kernel, told.date) == ("live", kernel(), f"{date.today()}")
     assert told.command == "cat /sys/kernel/btf/vmlinux"
 
 

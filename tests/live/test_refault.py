@@ -14,6 +14,7 @@ import pytest
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import refault
+from kernelnotes.live.origin import kernel
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, GET_PAGES
 
 pytestmark = pytest.mark.needs("cgroup memory", "filemap events")
@@ -72,7 +73,7 @@ def test_the_recording_is_what_the_program_did(directory):
     recording = record(directory)
     assert recording.lost == 0
     assert recording.provenance.kind == "live"
-    assert recording.provenance.kernel == " ".join(os.uname()[i] for i in (0, 2))
+    assert recording.provenance.kernel == kernel()
 
     random.seed(1)
     read = [page for _ in range(2) for page in random.sample(range(PAGES), PAGES)]

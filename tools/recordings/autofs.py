@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from kernelnotes.live import readers, scenes
+from kernelnotes.live.origin import provenance
 from kernelnotes.provenance import Provenance
 
 FOLDER = Path(__file__).resolve().parents[2] / "kernelnotes" / "recordings"
@@ -26,12 +27,11 @@ def matrix() -> dict:
 
 def scene() -> dict:
     played = {name: scenes.played(name) for name in scenes.SCENES}
-    return about(scenes.provenance("python tools/recordings/autofs.py scenes")) | played
+    return about(provenance("python tools/recordings/autofs.py scenes")) | played
 
 
 def about(origin: Provenance) -> dict:
-    # The release without what its builder appended.
-    return {"kernel": origin.kernel.partition("-")[0], "command": origin.command, "date": origin.date}
+    return {"kernel": origin.kernel, "command": origin.command, "date": origin.date}
 
 
 RECORDINGS = {"matrix": matrix, "scenes": scene}

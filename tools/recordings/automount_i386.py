@@ -25,11 +25,11 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import date
 from pathlib import Path
 
 from kernelnotes.live import mounts, pipes
 from kernelnotes.live.autofs import control, unfix
+from kernelnotes.live.origin import provenance
 
 RUNS = {  # name of the transcript: program, change of the pipe, old name of the kernel
     "automount-i386": ("i386", "", False),
@@ -205,10 +205,9 @@ def transcript(name: str, roots: dict[str, Path]) -> str:
         ["dpkg-deb", "-f", next(roots[architecture].parent.glob("apt/cache/archives/autofs_*.deb")), "Version"],
         stdout=subprocess.PIPE, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    kernel = os.uname()
-    release = kernel.release.partition("-")[0]
     what = f"Debian's autofs {version} for {architecture}{CHANGES[change]}"
-    return f"Kernel: {kernel.sysname} {release}\nCommand: {what}\nDate: {date.today()}\n\n{done.stdout}"
+    origin = provenance(what)
+    return f"Kernel: {origin.kernel}\nCommand: {what}\nDate: {origin.date}\n\n{done.stdout}"
 
 
 def main() -> None:
