@@ -81,8 +81,8 @@ SYSTEM = {
     "strace": (lambda: shutil.which("strace"), "tells whether two programs make the same system calls"),
     "git": (lambda: shutil.which("git"), "tells the tests which files are part of the project"),
 }
-# Of these the services that Debian would start, now and with the machine.
-SERVICES = {"autofs": "autofs", "nginx": "nginx", "redis-server": "redis-server", "postgresql": "postgresql"}
+# Of these the services, named as their packages, that Debian would start, now and with the machine.
+SERVICES = ("autofs", "nginx", "redis-server", "postgresql")
 GOALS = {
     "book": ["python3-venv", "npm"],
     "test": list(SYSTEM),
@@ -104,7 +104,7 @@ def tell(packages: list[str]) -> None:
 def install_system(packages: list[str]) -> None:
     """As root on Debian: install; a failure is told and left to the checks that follow."""
     say(f"installing them with {' '.join(APT[:2])}")
-    services = [SERVICES[package] for package in packages if package in SERVICES]
+    services = [package for package in packages if package in SERVICES]
     quiet = services_stay_down() if services else contextlib.nullcontext()
     with interruptions_wait() as run_whole, quiet:
         for command in (["apt-get", "update", "-q"], [*APT, "-q", *packages]):
