@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -320,10 +321,14 @@ def _entering() -> dict[str, Any]:
         gone.shutdown(socket.SHUT_WR)
         _until(lambda: _state(half) == "TCP_CLOSE_WAIT", "the FIN")
         several = (new, waiting, sock, half, listening)
-        allowed = [_answer(lambda s=s: perform([plan.REPAIR_ON], calls(s))) for s in several]
+
+        def entered() -> list[str]:
+            return [_answer(partial(perform, [plan.REPAIR_ON], calls(one))) for one in several]
+
+        allowed = entered()
         for one in several[:-1]:
             perform([plan.REPAIR_OFF_SILENTLY], calls(one))
-        refused = _without_rights(lambda: [_answer(lambda s=s: perform([plan.REPAIR_ON], calls(s))) for s in several])
+        refused = _without_rights(entered)
         rows = [list(row) for row in zip(map(_state, several), allowed, refused, strict=True)]
         return {"states": rows, "binds": _binds(here, peer, sock)}
 
@@ -344,10 +349,10 @@ def _binds(here: Host, peer: Host, sock: socket.socket) -> list[list[str]]:
         ("another host's address", (peer.address4, 9090)),
     ):
         plain, repaired = here.socket(), here.socket()
-        answers = [_answer(lambda s=plain, a=address: s.bind(a))]
+        answers = [_answer(partial(plain.bind, address))]
         plain.close()
         perform([plan.REPAIR_ON], calls(repaired))
-        answers.append(_answer(lambda s=repaired, a=address: s.bind(a)))
+        answers.append(_answer(partial(repaired.bind, address)))
         repaired.close()
         rows.append([what, *answers])
     return rows
@@ -835,7 +840,8 @@ def _move() -> dict[str, Any]:
         report, child = _reader(other)
         captures = {host.name: host.capture(packets=100_000, keep=100) for host in (old, new, peer)}
         data = _lines(1 << 20)
-        sent, rows, all_marks, macs = 0, [], [], [peer.neighbours()[address]]
+        rows: list[tuple[float, int, float]] = []
+        sent, all_marks, macs = 0, [], [peer.neighbours()[address]]
         sock.setblocking(False)
         hosts = itertools.cycle((new, old))
         last = 0.0

@@ -11,8 +11,8 @@ HISTORY: tuple[Moment, ...] = (
     Moment(
         "2012-05-01",
         KERNEL,
-        "The article: TCP_REPAIR in its fourth version is in net-next, for Linux 3.5. A socket may enter repair mode when "
-        "it is closed or established.",
+        "The article: TCP_REPAIR in its fourth version is in net-next, for Linux 3.5. A socket may enter repair mode "
+        "when it is closed or established.",
         "LWN 495304; Linux ee9952831cfd",
     ),
     Moment(
@@ -24,8 +24,8 @@ HISTORY: tuple[Moment, ...] = (
     Moment(
         "2013-02",
         KERNEL,
-        "TCP_TIMESTAMP: each socket has an offset to the clock of its time stamps, since two hosts do not have the same "
-        "clock. Linux 3.9.",
+        "TCP_TIMESTAMP: each socket has an offset to the clock of its time stamps, since two hosts do not have the "
+        "same clock. Linux 3.9.",
         "Linux ceaa1fef9d2c, 93be6ce0e91b",
     ),
     Moment(
@@ -49,14 +49,15 @@ HISTORY: tuple[Moment, ...] = (
     Moment(
         "2025-02",
         USER,
-        "passt moves the connections of a virtual machine with it, helped by a small program that may enter repair mode.",
+        "passt moves the connections of a virtual machine with it, helped by a small program that may enter repair "
+        "mode.",
         "passt-repair(1)",
     ),
     Moment(
         "2026-05-17",
         KERNEL,
-        "A patch would have a socket in repair mode drop what comes in. The answer: a filter must do that, the fast path "
-        "gets no test for it.",
+        "A patch would have a socket in repair mode drop what comes in. The answer: a filter must do that, the fast "
+        "path gets no test for it.",
         "linux-kernel, “tcp: Don't accept data when socket is in repair mode”",
     ),
 )

@@ -116,11 +116,10 @@ def _named(numbers: Mapping[str, int]) -> dict[int, str]:
 
 def connection(s: Snapshot, provenance: Provenance = MODEL, caption: str = "") -> Output:
     """Both streams of a connection, to one scale, with the numbers between their parts as the kernel has them."""
-    drawn = _draw_connection(s, None)
-    return show(drawn.picture, drawn.alt, provenance, caption)
+    return show(*_draw_connection(s, None), provenance, caption)
 
 
-def _draw_connection(s: Snapshot, origin: tuple[int, int] | None, width: int = 0) -> Frame:
+def _draw_connection(s: Snapshot, origin: tuple[int, int] | None, width: int = 0) -> tuple[Figure, str]:
     both = streams(s, origin)
     width = width or max(1000, *(stream.end for stream in both))
     drawn, axes = figure(height=3.3)
@@ -133,7 +132,7 @@ def _draw_connection(s: Snapshot, origin: tuple[int, int] | None, width: int = 0
             _draw_stream(axes, stream, y, start, width, origin is None)
         _legend(axes, both)
         axes.set_title(f"state {TcpState(s.state).name}")
-    return Frame(drawn, f"State {TcpState(s.state).name}. {' '.join(map(_told_stream, both, fixed))}")
+    return drawn, f"State {TcpState(s.state).name}. {' '.join(map(_told_stream, both, fixed))}"
 
 
 def _told_stream(stream: Stream, start: int) -> str:

@@ -13,11 +13,10 @@ import os
 import platform
 import socket
 import struct
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -765,6 +764,10 @@ def built(world, kind, forth, back):
     return made
 
 
+def has_unread(sock, size):
+    return streams.unread(sock) >= size
+
+
 @case(18)
 @every_kind
 def test_numbers_wrap_around_in_both_queues(world, kind):
@@ -773,7 +776,7 @@ def test_numbers_wrap_around_in_both_queues(world, kind):
         for seed in range(5):
             with world.lab.drop(1, source=world.home(kind)[0]):
                 b.sendall(data(50_000, seed))
-                until(lambda: streams.unread(a) >= 1000)
+                until(partial(has_unread, a, 1000))
                 a.sendall(data(1000, seed))
                 a, snapshot = world.move(kind, a)
             assert (snapshot.copied_seq > snapshot.rcv_nxt or snapshot.snd_una > snapshot.write_seq) == (seed == 0)
