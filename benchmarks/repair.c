@@ -155,6 +155,11 @@ static void freeze(int fd) {
     int in_line = ask(fd, SIOCINQ);
     set(fd, SOL_SOCKET, SO_OOBINLINE, 0);
     if (apart != in_line) fail("urgent data");
+    char info[148];
+    int notsent;
+    get_bytes(fd, IPPROTO_TCP, TCP_INFO, info, sizeof info);
+    memcpy(&notsent, info + 144, sizeof notsent);
+    if (notsent) fail("never sent");
 }
 
 static void read_numbers(int fd, struct numbers *n) {

@@ -10,8 +10,10 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from kernelnotes.cdecl import Preprocess
     from kernelnotes.layout import Layout
     from kernelnotes.live.machine import Ability
+    from kernelnotes.repair import Snapshot
 
 
 class Commands(TyperGroup):
@@ -306,6 +309,138 @@ def mount(
                 told += 1
     except (KeyboardInterrupt, SystemExit):  # the usual end
         print(*served.log.events[told:], sep="\n")
+
+
+repair = group(help="TCP connections, live: see one move between hosts; dump one into a file, restore it elsewhere.")
+main.add_typer(repair, name="repair")
+
+Pid = Annotated[int, typer.Option("--pid", min=1, help="The process that has it (see `ss -tp`).")]
+Fd = Annotated[int, typer.Option("--fd", min=0, help="The socket's file descriptor in that process.")]
+SnapshotFile = Annotated[Path, typer.Argument(metavar="FILE", help="What `dump` wrote.")]
+
+
+@repair.command()
+def demo(
+    moves: Annotated[int, typer.Option("--moves", min=1, max=100, help="How often it moves.")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Move a live download between two hosts made of namespaces, check every byte, show the packets around a move.
+
+    Needs root, or the right to make namespaces of one's own.  Ends with status 1 unless every byte arrived unharmed.
+    """
+    from kernelnotes.live import repair_scenes
+    from kernelnotes.views import repair as pictures
+
+    def progress(text: str) -> None:
+        print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    told = repair_scenes.played("move", str(moves), progress=progress)
+    move = repair_scenes.made_move(told)
+    if as_json:
+        print(json.dumps({"origin": str(move.provenance), **told}, indent=2))
+    else:
+        packets, marks = pictures.around(move)
+        print("\nthe first move, packet by packet (numbers count from the first one shown):\n")
+        for event in pictures.events(packets, marks):
+            print(f"{1000 * event.at:>10,.3f} ms   {pictures.in_words(event)}")
+        right = "every byte arrived once and in its place" if move.whole else "BYTES WERE LOST OR DOUBLED"
+        print(f"\n{move.bytes:,} bytes downloaded, {len(move.moves)} moves: {right} (SHA-256), {move.resets} resets")
+        print(move.provenance)
+    if not move.whole or move.resets:
+        raise typer.Exit(1)
+
+
+@repair.command()
+def dump(
+    pid: Pid,
+    fd: Fd,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A new file.")],
+    peer: Annotated[
+        tuple[str, int] | None, typer.Option("--peer", metavar="ADDRESS PORT", help="Where the kernel forgot it.")
+    ] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Drop what the peer sends until FILE is restored on this host.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Take a connection out of a process into FILE.  The peer notices nothing, and can wait; the process has lost it.
+
+    Then wait, and drop what the peer sends, until FILE was restored here: without that, and while the connection's
+    address is still on this host, the peer's next packet is answered with a reset.  Ctrl-C ends the waiting.  If
+    anything fails, the connection goes on and there is no FILE.
+    """
+    from kernelnotes.live import machine
+    from kernelnotes.live.handover import hand_over
+    from kernelnotes.live.repair import take
+
+    machine.require("tcp repair")
+    with take(pid, fd) as sock, hand_over(sock, output, peer) as snapshot:
+        sock.close()
+        _show_snapshot(snapshot, as_json)
+        if not guard:
+            return
+        print(f"kernelnotes: waiting until {output} is restored here; Ctrl-C when it is elsewhere", file=sys.stderr)
+        try:
+            while output.exists():
+                time.sleep(0.02)
+        except (KeyboardInterrupt, SystemExit):
+            print(f"kernelnotes: no longer guarded; the connection is in {output}", file=sys.stderr)
+
+
+@repair.command()
+def restore(
+    file: SnapshotFile,
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="A program, its arguments, behind --.")],
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Tell the peer at once, with a window probe.")
+    ] = True,
+) -> None:
+    """Restore the connection of FILE, once, and run COMMAND with it as its standard input and output.
+
+    The connection's address must be on this host.  If it cannot be restored, FILE stays as it was and COMMAND does not
+    run.
+    """
+    from kernelnotes.live import machine
+    from kernelnotes.live import repair as live
+    from kernelnotes.live.handover import claimed
+
+    program = shutil.which(command[0])
+    if program is None:
+        raise BadInput(f"there is no program {command[0]!r}")
+    machine.require("tcp repair")
+    with claimed(file) as snapshot:
+        sock = live.restore(snapshot, probe=probe)
+    os.dup2(sock.fileno(), 0)
+    os.dup2(sock.fileno(), 1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as a program that Python did not start has it
+    os.execv(program, command)
+
+
+@repair.command()
+def show(file: SnapshotFile, as_json: AsJson = False) -> None:
+    """Show the connection in FILE, which stays as it is."""
+    from kernelnotes.live.handover import load
+
+    _show_snapshot(load(file), as_json)
+
+
+@repair.command()
+def thaw(pid: Pid, fd: Fd) -> None:
+    """Let a connection go on that somebody left in repair mode: who dumped it was killed, for instance."""
+    from kernelnotes.live.repair import take
+    from kernelnotes.live.repair import thaw as end_repair
+
+    with take(pid, fd) as sock:
+        end_repair(sock)
+
+
+def _show_snapshot(s: Snapshot, as_json: bool) -> None:
+    told = s.as_dict()
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    width = max(map(len, told))
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in told.items() if value not in (None, {}, "")))
 
 
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees

@@ -81,7 +81,7 @@ def test_an_ordinary_user_is_told_every_missing_package_and_the_command(clone):
     lacks = ["npm", "chromium", "gcc-multilib", *([] if has_dejavu() else ["fonts-dejavu-core"]), "dwarves"]
     lacks += [*([] if Path("/usr/sbin/automount").exists() else ["autofs"])]
     lacks += [*([] if Path("/usr/sbin/nginx").exists() else ["nginx"]), "redis-server"]
-    lacks += [*([] if has_postgres() else ["postgresql"]), "git"]
+    lacks += [*([] if has_postgres() else ["postgresql"]), "strace", "git"]
     assert listed(done.stdout) == lacks
     assert f"sudo apt-get install -y --no-install-recommends {' '.join(lacks)}\n" in done.stdout
     assert "apt-get was run" not in done.stdout

@@ -41,6 +41,7 @@ class ToySocket:
         self.window, self.snd_wnd = c.Window(0, 0, 0, 0, 0), 0
         self.agreed = SimpleNamespace(clamp=536, scales=None, sack=False, stamps=False)
         self.clock, self.interface, self.blocking, self.packets = 0, "", True, []
+        self.clamped = False
         self.options = {(o.level, o.number): bytes(o.size) if o.size else o.unset or 0 for o in OPTIONS.values()}
         self.options |= {(1, 7): 16384, (1, 8): 131072}
 
@@ -65,6 +66,9 @@ class ToySocket:
             if not self.filter:
                 fail(errno.ENOENT)
             self.filter = b""
+        elif (level, number, value) == (c.IPPROTO_TCP, c.TcpOption.TCP_WINDOW_CLAMP, 65535):
+            assert self.state is S.TCP_CLOSE  # once connected, a scale has been chosen
+            self.clamped = True
         elif (level, number) == (1, 25):
             self.interface = value.rstrip(b"\0").decode()
         elif (level, number) in self.options:
@@ -77,6 +81,8 @@ class ToySocket:
             self.repair, self.options[1, 2] = True, 2
         else:
             assert value in (c.TCP_REPAIR_OFF, c.TCP_REPAIR_OFF_NO_WP)
+            # Where no scale was agreed on, that of connect() must not be left: it chose one unless it was clamped.
+            assert self.state in (S.TCP_CLOSE, S.TCP_SYN_SENT) or self.agreed.scales or self.clamped
             if value == c.TCP_REPAIR_OFF and self.state is S.TCP_ESTABLISHED:
                 self.packets.append("probe")
             self.repair, self.options[1, 2] = False, 0  # sk_reuse = SK_NO_REUSE

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import itertools
 import struct
+from functools import partial
 from typing import Any
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
-from kernelnotes.live import inside
+from kernelnotes.live.netlink import Netlink
 
 NFPROTO_BRIDGE, NF_DROP, REGISTER = 7, 0, 8  # NFT_REG32_00, include/uapi/linux/netfilter/nf_tables.h
 META_IIF, META_OIF, META_L4PROTO = 4, 5, 16
@@ -39,8 +40,7 @@ class Loss:
         from pyroute2.nftables.main import NFTables
 
         self.share, self._table, self._final = share, f"loss{next(_numbers)}", -1
-        with inside.inside(network):
-            self._nft = NFTables(nfgen_family=NFPROTO_BRIDGE)
+        self._nft = Netlink(partial(NFTables, nfgen_family=NFPROTO_BRIDGE), network)
         try:
             self._nft.table("add", name=self._table)
             self._nft.chain("add", table=self._table, name="way", hook="forward", policy=1)

@@ -44,6 +44,7 @@ from kernelnotes.live import inside
 from kernelnotes.live.address import Addresses
 from kernelnotes.live.capture import Capture
 from kernelnotes.live.loss import Loss
+from kernelnotes.live.netlink import Netlink
 from kernelnotes.live.signals import Signals
 from kernelnotes.repair.segment import Flags
 
@@ -87,7 +88,7 @@ class Lab:
         self._switch = _network(self._open)
         with inside.inside(self._switch):
             _set_default6({"disable_ipv6": "1"})  # a switch says nothing of its own
-            self._route = self._open.enter_context(contextlib.closing(iproute()))
+        self._route = self._open.enter_context(contextlib.closing(Netlink(iproute, self._switch)))
         self._bridge = _add_link(self._route, "br0", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         self._route.link("set", index=self._bridge, state="up")
 
@@ -163,8 +164,8 @@ class Host:
             peer={"ifname": "eth0", "address": mac, "net_ns_fd": self.fd},
         )
         switch.link("set", index=self._port, master=self.lab._bridge, state="up")
+        self._route = stack.enter_context(contextlib.closing(Netlink(IPRoute, self.fd)))
         with inside.inside(self.fd):
-            self._route = stack.enter_context(contextlib.closing(IPRoute()))
             _without_offload("eth0")
         [self.interface] = self._route.link_lookup(ifname="eth0")
         for each in (1, self.interface):  # 1 is lo

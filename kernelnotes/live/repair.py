@@ -34,7 +34,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from socket import SocketType  # what socket.socket is a subclass of
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
@@ -43,7 +42,6 @@ from kernelnotes.live.signals import Signals
 from kernelnotes.repair import constants as c
 from kernelnotes.repair import steps as plan
 from kernelnotes.repair.constants import SocketOption, TcpOption
-from kernelnotes.repair.files import MOST_BYTES
 from kernelnotes.repair.snapshot import Address, Snapshot, check
 from kernelnotes.repair.steps import Before, Calls, Step, perform, run
 
@@ -312,7 +310,13 @@ def _handle(sock: socket.socket) -> SocketType:
     if sock.fileno() < 0:
         raise BadInput("the socket is closed")
     # Without the class around it, which makes an enumeration of each of these numbers: we need none of its methods.
-    return SocketType(_family(sock), _kind(sock), sock.proto, sock.fileno())
+    if socket.getdefaulttimeout() is None:
+        return SocketType(_family(sock), _kind(sock), sock.proto, sock.fileno())
+    blocking = os.get_blocking(sock.fileno())
+    made = SocketType(_family(sock), _kind(sock), sock.proto, sock.fileno())
+    made.settimeout(None)
+    os.set_blocking(made.fileno(), blocking)  # as it was, before the default time-out was applied
+    return made
 
 
 class _Else:
@@ -488,67 +492,30 @@ def restore(
 
 
 @contextlib.contextmanager
-def guard(address: Address, family: int = socket.AF_INET) -> Iterator[None]:
+def guard(
+    address: Address, family: int = socket.AF_INET, new_socket: Callable[[int], socket.socket] | None = None
+) -> Iterator[None]:
     """In the block no packet for this address and port is answered with a reset, while no connection is there.
 
     A listener of nobody takes them: its filter drops all.  It is for moves within one host, between release and
-    restore; a move to another host needs none, since the address moves with it.
+    restore; a move to another host needs none, since the address moves with it.  `new_socket` is as in `prepare`.
     """
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+    with (new_socket or _tcp_socket)(family) as listener:
         perform([plan.REPAIR_ON, plan.LOCK, Step("local address", "bind", (address,))], calls(listener))
         listener.listen(1)
         yield
 
 
-# ------------------------------------------------------------------------------------- files
+def beside(sock: socket.socket) -> Callable[[int], socket.socket]:
+    """A `new_socket` for `prepare` and `guard`: it makes them in the network namespace that this socket is in."""
+
+    def made(family: int) -> socket.socket:
+        with _network_of(sock):
+            return _tcp_socket(family)
+
+    return made
 
 
-def save(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
-    """Write the snapshot into a new file that only its owner can read, whole or not at all.
-
-    Raises BadInput if there is such a file already, or none can be made.
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                file.write(snapshot.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(part, target)  # unlike a rename, it does not replace what is there
-        finally:
-            part.unlink()
-    except OSError as e:
-        raise BadInput(f"{os.fspath(path)}: {e.strerror}") from e
-
-
-def load(path: str | os.PathLike[str]) -> Snapshot:
-    """The snapshot in a file, which stays as it is.  Raises BadInput."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MOST_BYTES:
-                raise BadInput(f"{os.fspath(path)}: {size} bytes, more than a snapshot can have ({MOST_BYTES})")
-            return Snapshot.from_bytes(file.read(size))
-    except OSError as e:
-        raise BadInput(f"{os.fspath(path)}: {e.strerror}") from e
-    except BadInput as e:
-        raise BadInput(f"{os.fspath(path)}: {e}") from e
-
-
-def claim(path: str | os.PathLike[str]) -> Path:
-    """Rename FILE to FILE.used, so that nobody else restores it; the new path.
-
-    Of several that try at once one succeeds.  Raises BadInput for the others.
-    """
-    used = Path(f"{os.fspath(path)}.used")
-    try:
-        os.link(path, used)  # fails if it is there already
-        os.unlink(path)
-    except FileExistsError:
-        raise BadInput(f"{os.fspath(path)}: was used already, there is {used.name}") from None
-    except OSError as e:
-        raise BadInput(f"{os.fspath(path)}: {e.strerror}; a snapshot is used once, was it used already?") from e
-    return used
+def was_restored(snapshot: Snapshot) -> bool:
+    """True if this process has restored it."""
+    return snapshot.identity in _RESTORED

@@ -20,6 +20,8 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import date
@@ -46,7 +48,7 @@ from kernelnotes.repair.steps import Calls, Step, perform
 TIMEOUT_S = 60.0
 PATIENCE_S = 1.2  # how long a trial waits for what was said; the peer's first retransmission comes after 0.2 s
 PORT = 80
-_FAILED = "Unavailable: "
+_FAILED, _PROGRESS = "Unavailable: ", "so far: "  # what begins a line of a scene that says so
 _ports = itertools.count(40001)
 
 
@@ -82,7 +84,12 @@ def states() -> scenes.States:
 
 def move() -> scenes.Move:
     """A download that moves between two hosts."""
-    return scenes.made_move(played("move"), provenance("a connection moved between two namespaces"))
+    return made_move(played("move"))
+
+
+def made_move(told: dict[str, Any]) -> scenes.Move:
+    """`Move` from what `played("move")` told."""
+    return scenes.made_move(told, provenance("a connection moved between two namespaces"))
 
 
 def require() -> None:
@@ -90,19 +97,39 @@ def require() -> None:
     played("ready")
 
 
-def played(scene: str) -> Any:
-    """What a scene of `SCENES` tells, as JSON has it.  Raises Unavailable, and CallFailed where it breaks off."""
-    command = [sys.executable, "-m", "kernelnotes.live.repair_scenes", scene]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, process_group=0, check=False)
-    except subprocess.TimeoutExpired:
-        raise CallFailed(errno.ETIMEDOUT, f"the scene {scene} did not end within {TIMEOUT_S:g} s") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+def played(scene: str, *arguments: str, progress: Callable[[str], None] = lambda _: None) -> Any:
+    """What a scene of `SCENES` tells, as JSON has it; meanwhile `progress` is told how far it has got, if it says so.
+
+    Raises Unavailable, and CallFailed where it breaks off.
+    """
+    command = [sys.executable, "-m", "kernelnotes.live.repair_scenes", scene, *arguments]
+    last = ""
+    with (
+        tempfile.TemporaryFile() as told,
+        subprocess.Popen(command, stdout=told, stderr=subprocess.PIPE, text=True, process_group=0) as process,
+    ):
+        timer = threading.Timer(TIMEOUT_S, process.kill)
+        timer.start()
+        try:
+            for line in process.stderr or ():
+                if line.startswith(_PROGRESS):
+                    progress(line.removeprefix(_PROGRESS).rstrip())
+                else:
+                    last = line.strip() or last
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
         if _FAILED in last:
             raise Unavailable(last.partition(_FAILED)[2])
-        raise CallFailed(errno.EIO, f"the scene {scene} broke off: {last}")
-    return json.loads(done.stdout)
+        if process.returncode == -signal.SIGKILL:
+            raise CallFailed(errno.ETIMEDOUT, f"the scene {scene} did not end within {TIMEOUT_S:g} s")
+        if process.returncode:
+            raise CallFailed(errno.EIO, f"the scene {scene} broke off: {last or f'status {process.returncode}'}")
+        told.seek(0)
+        return json.load(told)
 
 
 # ------------------------------------------------------------------------------------- pieces of a scene
@@ -830,7 +857,8 @@ REST_S = 0.6  # between two moves that are not hurried; a peer answers a window 
 MOST_PACKETS = 240
 
 
-def _move() -> dict[str, Any]:
+def _move(count: str = str(MOVES)) -> dict[str, Any]:
+    moved = int(count)
     with Lab() as lab:
         peer, old, new = lab.host(PEER), lab.host(OLD), lab.host(NEW)
         address = "192.0.2.100"
@@ -845,8 +873,8 @@ def _move() -> dict[str, Any]:
         sock.setblocking(False)
         hosts = itertools.cycle((new, old))
         last = 0.0
-        for k in range(MOVES):
-            while time.monotonic() < last + REST_S * (k < MOVES - HURRIED):
+        for k in range(moved):
+            while time.monotonic() < last + REST_S * (k < moved - HURRIED):
                 sent = _pump(sock, data, sent, sent + 1)
                 time.sleep(0.01)
             sent = _pump(sock, data, sent, sent + PART)
@@ -857,6 +885,11 @@ def _move() -> dict[str, Any]:
             if not rows:
                 macs.append(_mac_after(peer, address, macs[0]))
             rows.append((freeze_us / 1e3, len(snapshot.recv_queue) + len(snapshot.send_queue), since if k else 0))
+            where = lab.owner(address)
+            _say(
+                f"move {k + 1} of {moved}, to the {where.name if where else '?'}: {sent:,} bytes written so far, "
+                f"{rows[-1][1]:,} carried over, stood still for {freeze_us / 1e3:.2f} ms"
+            )
             all_marks.append(marks)
         sent = _pump(sock, data, sent, sent + PART)
         sock.setblocking(True)
@@ -1007,7 +1040,11 @@ def _ready() -> dict[str, Any]:
     return {}
 
 
-SCENES: dict[str, Callable[[], dict[str, Any]]] = {
+def _say(text: str) -> None:
+    print(f"{_PROGRESS}{text}", file=sys.stderr, flush=True)
+
+
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {
     "ready": _ready,
     "life": _life,
     "entering": _entering,
@@ -1018,10 +1055,10 @@ SCENES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def _main(scene: str) -> int:
+def _main(scene: str, *arguments: str) -> int:
     try:
         inside.enter_own_namespaces()
-        told = SCENES[scene]()
+        told = SCENES[scene](*arguments)
     except Unavailable as e:
         print(f"{_FAILED}{e}", file=sys.stderr)
         return 1

@@ -31,6 +31,7 @@ class TcpOption(IntEnum):
     TCP_KEEPCNT = 6
     TCP_SYNCNT = 7
     TCP_LINGER2 = 8
+    TCP_WINDOW_CLAMP = 10
     TCP_INFO = 11
     TCP_CONGESTION = 13
     TCP_THIN_LINEAR_TIMEOUTS = 16

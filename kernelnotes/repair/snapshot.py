@@ -25,8 +25,11 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from kernelnotes.errors import BadInput
+from kernelnotes.repair import constants as c
 from kernelnotes.repair import files, options
 from kernelnotes.repair.constants import AF_INET, AF_INET6, TcpState, Window
 from kernelnotes.repair.options import Value
@@ -84,6 +87,24 @@ class Snapshot:
     taken: float = field(default_factory=time.time)  # seconds since 1970, when the time stamp was read
     identity: bytes = field(default_factory=lambda: secrets.token_bytes(16))  # a snapshot can be restored once
     _checked: bool = field(default=False, init=False, repr=False, compare=False)  # as it never changes, once is enough
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is in it, for a table or JSON: of the queues the lengths, of the time the date."""
+        numbers = ("copied_seq", "rcv_nxt", "snd_una", "unsent_seq", "write_seq", "unsent", "mss_clamp")
+        agreed = ("snd_wscale", "rcv_wscale", "sack", "timestamp", "interface")
+        return {
+            "state": TcpState(self.state).name,
+            "local": " ".join(map(str, self.local[:2])),
+            "peer": " ".join(map(str, self.peer[:2])),
+            "recv_queue": len(self.recv_queue),
+            "send_queue": len(self.send_queue),
+            **{name: getattr(self, name) for name in numbers + agreed},
+            **self.window._asdict(),
+            "options": {n: v.hex() if isinstance(v, bytes) else v for n, v in self.options.items()},
+            "filter": len(self.filter) // c.SOCK_FILTER.size,
+            "taken": datetime.fromtimestamp(self.taken, UTC).isoformat(timespec="milliseconds"),
+            "identity": self.identity.hex(),
+        }
 
     @property
     def fin_received(self) -> bool:

@@ -425,17 +425,25 @@ def commit_steps(s: Snapshot, probe: bool = True) -> list[Step]:
 _NO_REUSE = _sol("SO_REUSEADDR", SocketOption.SO_REUSEADDR, 0)
 
 
+# connect() chooses a scale for our windows; only the peer's answer to the SYN would take it back.  In repair mode there
+# is none, and the peer would take a window of 64 KB for one of 64 bytes.  What fits into 16 bits needs no scale.
+# net/ipv4/tcp_output.c, tcp_select_initial_window(); tcp_input.c, tcp_rcv_synsent_state_process() has the same 65535.
+UNSCALED = Step("windows without a scale", "setsockopt", (c.IPPROTO_TCP, int(TcpOption.TCP_WINDOW_CLAMP), 65535))
+
+
 def _empty(s: Snapshot) -> list[Step]:
     # Repair mode before bind(): ports in use are no obstacle then.  The segment size before connect(): otherwise the
     # first flight is sent in pieces of 524 bytes.
     interface = s.interface.encode() + b"\0"
     maxseg = min(max(s.mss_clamp, SMALLEST_MAXSEG), LARGEST_MAXSEG)
+    scaled = s.snd_wscale is not None and s.rcv_wscale is not None
     return [
         REPAIR_ON,
         LOCK,
         *([_sol("interface", SocketOption.SO_BINDTODEVICE, interface)] if s.interface else []),
         *_set(s, late=False),
         Step("largest segment", "setsockopt", (c.IPPROTO_TCP, _MAXSEG, maxseg)),
+        *([] if scaled or s.state is TcpState.TCP_SYN_SENT else [UNSCALED]),
         Step("local address", "bind", (s.local,)),
     ]
 

@@ -337,7 +337,8 @@ def events(packets: Sequence[Passed], marks: Sequence[Mark]) -> list[Event]:
     return sorted([*_relatively(packets), *marks], key=lambda event: event.at)
 
 
-def _told(event: Event) -> str:
+def in_words(event: Event) -> str:
+    """An event of `events`, in words."""
     return event.what if isinstance(event, Mark) else _words(event)
 
 
@@ -361,7 +362,7 @@ def sequence(
     if not every:
         raise BadInput("sequence: no packets and no marks, expected at least one")
     drawn = _draw_ladder(every, actors, None)
-    said = "; ".join(f"{_milliseconds(event)}, {_told(event)}" for event in every)
+    said = "; ".join(f"{_milliseconds(event)}, {in_words(event)}" for event in every)
     return show(drawn, f"Packets between {', '.join(actors)}. {said}.", provenance, caption)
 
 
@@ -381,7 +382,7 @@ def packet_film(
     def draw(event: int) -> Frame:
         first = max(0, min(event - seen // 2, len(every) - seen))
         picture = _draw_ladder(every[first : first + seen], actors, event - first)
-        return Frame(picture, f"{_milliseconds(every[event])}: {_told(every[event])}.")
+        return Frame(picture, f"{_milliseconds(every[event])}: {in_words(every[event])}.")
 
     still = [{"event": min(seen // 2 + k * seen, len(every) - 1)} for k in range(min(3, -(-len(every) // seen)))]
     distinct = [dict(one) for one in dict.fromkeys(tuple(one.items()) for one in still)]
@@ -479,7 +480,7 @@ def _draw_trial(trial: Trial) -> Frame:
     words = f"{trial.what} Outcome: {trial.verdict}."
     head = f'<p class="kn-verdict">{escape(trial.what)} <b{bad}>Outcome: {trial.verdict}.</b></p>'
     said = "; ".join(f"{name}: {value}" for name, value in facts)
-    alt = f"{words} {said}. Packets: {'; '.join(_told(event) for event in every[:16])}."
+    alt = f"{words} {said}. Packets: {'; '.join(in_words(event) for event in every[:16])}."
     body = f'{head}<table class="kn-calls">{rows}</table><p class="kn-verdict">{more}</p>{to_svg(picture, alt)}'
     return Frame(f"<style>{CSS}</style>{body}", alt)
 

@@ -12,10 +12,12 @@ import select
 import socket
 import struct
 import time
+from functools import partial
 
 from kernelnotes.live import loss
 from kernelnotes.live import repair as live
 from kernelnotes.live.netlab import Lab
+from kernelnotes.live.netlink import Netlink
 from kernelnotes.repair import constants as c
 from kernelnotes.repair.segment import Flags, signed
 
@@ -99,15 +101,15 @@ class World:
             there.take_over(self.service6 if kind == "IPv6" else self.service4)
             yield there
 
-    def move(self, kind, sock, peer=None, probe=True, through=lambda snapshot: snapshot):
+    def move(self, kind, sock, peer=None, probe=True, through=contextlib.nullcontext):
         """The connection on the other host, and its snapshot; the source is closed.
 
-        `through` stands for what happens to the snapshot on its way.
+        `through(snapshot)` is a block that stands for what happens to the snapshot on its way.
         """
         with live.freeze(sock, peer) as frozen:
             snapshot = frozen.dump()
-            with self.moving(kind, snapshot):
-                prepared = live.prepare(through(snapshot))
+            with self.moving(kind, snapshot), through(snapshot) as arrived:
+                prepared = live.prepare(arrived)
                 frozen.release()
                 made = prepared.commit(probe)
         sock.close()
@@ -120,9 +122,7 @@ class World:
         """In the block the host takes TCP packets only of connections it knows (ct state established)."""
         from pyroute2.nftables.main import NFTables
 
-        with host.inside():
-            nft = NFTables(nfgen_family=NFPROTO_INET)
-        with contextlib.closing(nft):
+        with contextlib.closing(Netlink(partial(NFTables, nfgen_family=NFPROTO_INET), host.fd)) as nft:
             nft.table("add", name="firewall")
             nft.chain("add", table="firewall", name="in", hook="input", type="filter", policy=1)
             nft.rule("add", table="firewall", chain="in", expressions=[_only_established()])
@@ -242,10 +242,11 @@ def read_all(sock):
 
 
 def read(sock, size):
-    """So many bytes."""
-    found = bytearray()
+    """So many bytes; soon, for a stream that trickles is as bad as one that stands."""
+    found, deadline = bytearray(), time.monotonic() + 3 * PATIENCE_S
     while len(found) < size and (part := sock.recv(size - len(found))):
         found += part
+        assert time.monotonic() < deadline, f"{len(found)} of {size} bytes in {3 * PATIENCE_S} s"
     return bytes(found)
 
 

@@ -3,6 +3,7 @@
 Every test runs as root, and once more as an ordinary user in namespaces of his own.
 """
 
+import asyncio
 import errno
 import itertools
 import os
@@ -449,6 +450,21 @@ def test_tcp_gets_its_bytes_through_all_the_same(lab):
 def test_no_share_beyond_all_or_none(lab, share):
     with pytest.raises(BadInput):
         lab.drop(share)
+
+
+def test_a_lab_works_where_an_event_loop_runs_as_in_a_notebook():
+    async def cell():
+        with Lab() as lab:
+            one, two = lab.host("one"), lab.host("two")
+            with lab.drop(1, source=one) as loss:
+                assert loss.dropped == 0
+            one.add_address("192.0.2.100")
+            two.take_over("192.0.2.100")
+            return one.neighbours()
+
+    before = threading.active_count()
+    assert asyncio.run(cell()) == {}
+    assert threading.active_count() == before
 
 
 # ------------------------------------------------------------------------------------ nothing left behind

@@ -22,6 +22,7 @@ import pytest
 
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import capture as captures
+from kernelnotes.live import handover
 from kernelnotes.live import repair as live
 from kernelnotes.repair import constants as c
 from kernelnotes.repair import options, steps
@@ -807,6 +808,13 @@ def test_without_the_windows_the_probe_must_not_be_left_out(world):
     goes_on(a, b)
 
 
+@contextlib.contextmanager
+def late(snapshot):
+    """It arrives a little later."""
+    time.sleep(0.02)
+    yield Snapshot.from_bytes(snapshot.to_bytes())
+
+
 @case(20)
 @every_kind
 def test_the_clock_of_the_time_stamps_never_goes_back(world, kind):
@@ -815,7 +823,7 @@ def test_the_clock_of_the_time_stamps_never_goes_back(world, kind):
     with watched(world.peer) as capture:
         for seed in range(10):
             goes_on(a, b, seed, 3000)
-            a, _ = world.move(kind, a, through=lambda s: time.sleep(0.02) or Snapshot.from_bytes(s.to_bytes()))
+            a, _ = world.move(kind, a, through=late)
         goes_on(a, b, 99)
         clock = [s.tsval for s in capture.segments if s.src == ours]
     assert all(streams.ahead(later, earlier) >= 0 for earlier, later in itertools.pairwise(clock))
@@ -845,19 +853,27 @@ def test_an_odd_time_stamp_of_an_old_kernel_does_not_speed_up_the_clock(world, k
         goes_on(a, b)
 
 
+def out_of_order(sock):
+    """How many packets came out of order: tcpi_rcv_ooopack of struct tcp_info."""
+    return struct.unpack_from("=I", sock.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_INFO, 232), 224)[0]
+
+
 @case(21)
 @every_kind
 def test_data_that_came_out_of_order_is_sent_again_by_the_peer(world, kind):
+    before = world.peer.sysctl("net.ipv4.tcp_sack", "0")  # with it the peer would fill the gap in no time
     a, b = world.pair(kind)
+    world.peer.sysctl("net.ipv4.tcp_sack", before)
     goes_on(a, b)
     parts = [data(1000, seed) for seed in range(3)]
-    with watched(world.peer) as capture:
+    b.setsockopt(c.IPPROTO_TCP, TcpOption.TCP_NODELAY, 1)
+    with watched(world.peer):
         b.sendall(parts[0])
         until(lambda: streams.unread(a) == 1000)
         with world.lab.drop(1, source=world.peer):
             b.sendall(parts[1])
         b.sendall(parts[2])
-        assert capture.wait(lambda segments: any(s.sack for s in segments))  # we have it, and told so
+        until(lambda: out_of_order(a) == 1)
         a, snapshot = world.move(kind, a)
         assert snapshot.recv_queue == parts[0]
         assert digest(read(a, 3000)) == digest(b"".join(parts))
@@ -1001,7 +1017,8 @@ def test_what_nobody_set_stays_unset_and_buffers_are_tuned_on(world, kind):
     moved, snapshot = world.move(kind, a)
     assert values(moved, names) == before
     assert before["SO_BUF_LOCK"] == 0
-    assert set(snapshot.options) <= {"TCP_CONGESTION", "SO_SNDBUF", "SO_RCVBUF"}
+    chosen = {"IPV6_V6ONLY"} if kind == "IPv6" else set()  # by the kernel, for a socket bound to such an address
+    assert set(snapshot.options) <= {"TCP_CONGESTION", "SO_SNDBUF", "SO_RCVBUF"} | chosen
     assert digest(read(b, len(sent))) == digest(sent)
     goes_on(moved, b)
 
@@ -1130,8 +1147,8 @@ def test_a_restore_that_fails_loses_no_byte_of_the_source(world, kind, failure):
     b.sendall(data(30_000))
     until(lambda: streams.unread(a) == 30_000)
     sent = BIG[: fill(a, BIG)]
-    fds = len(os.listdir("/proc/self/fd"))
     with watched(world.peer):
+        fds = len(os.listdir("/proc/self/fd"))
         with live.freeze(a) as frozen:
             snapshot = frozen.dump()
             with contextlib.ExitStack() as stack:
@@ -1273,7 +1290,7 @@ def test_a_listener_on_the_port_is_no_obstacle_and_one_can_come_later(world, kin
 @case(31)
 @every_kind
 def test_time_wait_on_the_target_is_no_obstacle(world, kind):
-    ports = (6001, 6002)
+    ports = (6001, 6002 + streams.KINDS.index(kind))  # mapped and IPv4 ones are the same to the kernel
     a, b = world.pair(kind, ports=ports)
     moved, _ = world.move(kind, a)
     moved.shutdown(socket.SHUT_WR)
@@ -1361,7 +1378,10 @@ def test_without_the_capability_it_says_so_and_nothing_has_changed(world, kind):
             return f"{e} {in_repair(a)} {streams.has_filter(a)} {os.get_blocking(a.fileno())}"
 
     blocking = os.get_blocking(a.fileno())
-    assert in_a_child(without) == f"repair mode on: {live.RIGHTS} False False {blocking}"
+    # The lock is the first step; some kernels let everybody have it, and then the second one is refused.
+    step, told = in_a_child(without).split(":", 1)
+    assert step in (steps.LOCK.what.split(":")[0], steps.REPAIR_ON.what)
+    assert told.endswith(f": {live.RIGHTS} False False {blocking}")
     goes_on(a, b)
 
 
@@ -1382,6 +1402,14 @@ def test_without_the_capability_nothing_is_restored_and_the_source_goes_on(world
     goes_on(a, b)
 
 
+def answer(call):
+    """The name of the error that it gets, or what it returns."""
+    try:
+        return call()
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
 @every_kind
 def test_a_socket_is_taken_out_of_another_process(world, kind):
     a, b = world.pair(kind)
@@ -1392,7 +1420,8 @@ def test_a_socket_is_taken_out_of_another_process(world, kind):
         here.close()
         there.recv(1)
         with contextlib.suppress(OSError):
-            there.sendall(str([state(a), a.recv(10, socket.MSG_DONTWAIT)]).encode())
+            error = answer(lambda: a.recv(10, socket.MSG_DONTWAIT))
+            there.sendall(f"{state(a)} {error}".encode())
         os._exit(0)
     there.close()
     number = a.fileno()
@@ -1402,7 +1431,7 @@ def test_a_socket_is_taken_out_of_another_process(world, kind):
         taken = live.take(child, number)
         moved, _ = world.move(kind, taken)
         here.sendall(b".")
-        assert here.recv(100) == b"['CLOSE', b'']"  # of what it still holds nothing is left
+        assert here.recv(100) == b"CLOSE ECONNABORTED"  # of what it still holds nothing is left
         os.waitpid(child, 0)
         assert read(moved, 6) == b"unread"
         goes_on(moved, b)
@@ -1453,15 +1482,18 @@ def test_a_connection_travels_as_a_file_that_is_used_once(world, kind, tmp_path)
     until(lambda: streams.unread(a) == 5000)
     path = tmp_path / "connection"
 
+    @contextlib.contextmanager
     def carried(snapshot):
-        live.save(snapshot, path)
+        handover.save(snapshot, path)
         assert path.stat().st_mode & 0o777 == 0o600
         with pytest.raises(BadInput, match="File exists"):
-            live.save(snapshot, path)
-        used = live.claim(path)
-        with pytest.raises(BadInput, match="used once"):
-            live.claim(path)
-        return live.load(used)
+            handover.save(snapshot, path)
+        with handover.claimed(path) as arrived:
+            with pytest.raises(BadInput, match="used already"), handover.claimed(path):
+                pass
+            yield arrived
+        with pytest.raises(BadInput, match="used once"), handover.claimed(path):
+            pass
 
     moved, _ = world.move(kind, a, through=carried)
     assert os.listdir(tmp_path) == ["connection.used"]
@@ -1474,7 +1506,7 @@ def test_a_file_that_is_not_whole_is_refused_and_the_source_goes_on(world, tmp_p
     a, b = world.pair("IPv4")
     path = tmp_path / "connection"
     with live.freeze(a) as frozen:
-        live.save(frozen.dump(), path)
+        handover.save(frozen.dump(), path)
         whole = path.read_bytes()
         newer = whole[:8] + struct.pack("<H", 2) + whole[10:]
         other_end = whole[:8] + struct.pack(">H", 1) + whole[10:]
@@ -1482,7 +1514,7 @@ def test_a_file_that_is_not_whole_is_refused_and_the_source_goes_on(world, tmp_p
         for harmed in (b"", whole[:-1], whole[:100], whole + b"x", newer, other_end, *flipped):
             path.write_bytes(harmed)
             with pytest.raises(BadInput, match=str(path)):
-                live.load(path)
+                handover.load(path)
     goes_on(a, b)
 
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from kernelnotes.live import signals
 from kernelnotes.live.signals import HELD, Signals
 
 
@@ -77,7 +78,7 @@ def test_those_taken_over_already_are_given_back_where_one_comes_before_it_is_ta
         pass
 
     before, taken = [signal.getsignal(signum) for signum in HELD], []
-    real = signal.signal
+    real = signals._signal.signal
 
     def interrupted(signum, handler):
         if signum == HELD[-1] and not taken:
@@ -85,7 +86,7 @@ def test_those_taken_over_already_are_given_back_where_one_comes_before_it_is_ta
             raise Told
         return real(signum, handler)
 
-    monkeypatch.setattr(signal, "signal", interrupted)
+    monkeypatch.setattr(signals._signal, "signal", interrupted)
     with pytest.raises(Told), Signals():
         pass
     assert [signal.getsignal(signum) for signum in HELD] == before
