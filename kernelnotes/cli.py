@@ -376,12 +376,11 @@ def dump(
     machine.require("tcp repair")
     with take(pid, fd) as sock, hand_over(sock, output, peer) as snapshot:
         sock.close()
-        _show_snapshot(snapshot, as_json)
-        if not guard:
-            return
-        print(f"kernelnotes: waiting until {output} is restored here; Ctrl-C when it is elsewhere", file=sys.stderr)
         try:
-            while output.exists():
+            _show_snapshot(snapshot, as_json)
+            if guard:
+                print(f"kernelnotes: until {output} is restored here, or Ctrl-C when it is elsewhere", file=sys.stderr)
+            while guard and output.exists():
                 time.sleep(0.02)
         except (KeyboardInterrupt, SystemExit):
             print(f"kernelnotes: no longer guarded; the connection is in {output}", file=sys.stderr)

@@ -103,7 +103,7 @@ def test_a_connection_goes_through_a_file_to_another_program(place, tmp_path):
         out, err = dumping.communicate(timeout=PATIENCE_S)
         assert dumping.returncode == 0, err
         assert "TCP_ESTABLISHED" in out
-        assert f"waiting until {file} is restored" in err
+        assert f"until {file} is restored here" in err
         assert read(place.sock, 17) == b"unread meanwhile "  # cat gives back what it gets
         place.sock.sendall(data(300_000)[:50_000])
         assert read(place.sock, 50_000) == data(300_000)[:50_000]
@@ -142,6 +142,7 @@ def test_what_cannot_be_restored_can_be_restored_later(place, tmp_path):
     assert "local address: Cannot assign requested address" in failed.stderr
     assert os.listdir(tmp_path) == ["connection"]
     place.here.start(elsewhere)
+    until(lambda: not file.exists())
     place.sock.sendall(b"still there?")
     assert read(place.sock, 12) == b"still there?"
 
