@@ -39,7 +39,7 @@ def test_example_runs_by_itself(example, tmp_path):
 
 
 def test_there_is_an_example_for_running_for_using_and_for_courses():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     assert "kernelnotes doctor" in README
 
 
