@@ -334,7 +334,7 @@ def demo(
     def progress(text: str) -> None:
         print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    told = repair_scenes.played("move", str(moves), progress=progress)
+    told = repair_scenes.played("move", str(moves), progress=progress, more_s=2.0 * moves)
     move = repair_scenes.made_move(told)
     if as_json:
         print(json.dumps({"origin": str(move.provenance), **told}, indent=2))
