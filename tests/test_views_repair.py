@@ -1,4 +1,4 @@
-"""The pictures of connections: what stands in them is compared with the snapshots, packets and marks they are made of."""
+"""The pictures of connections: what stands in them is compared with the snapshots and packets they are made of."""
 
 import re
 from dataclasses import replace

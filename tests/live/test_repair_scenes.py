@@ -32,7 +32,7 @@ def test_a_scene_on_this_kernel_shows_what_the_chapters_say(name):
 
 def test_a_scene_that_takes_too_long_is_ended(monkeypatch):
     before = children()
-    with pytest.raises(CallFailed, match="did not end within 0.5 s"):
+    with pytest.raises(CallFailed, match=r"did not end within 0\.5 s"):
         live.played("skipped", more_s=0.5 - live.TIMEOUT_S)
     assert children() == before
 
