@@ -75,7 +75,8 @@ def address_of(sock: socket.socket) -> str:
 
 
 def _lives(sock: socket.socket) -> bool:
-    return sock.fileno() >= 0 and not sock.getsockopt(IPPROTO_TCP, TcpOption.TCP_REPAIR)
+    # Closed, it does not; nor before it has an address, nor while it is in repair mode.
+    return sock.fileno() >= 0 and sock.getsockname()[1] > 0 and not sock.getsockopt(IPPROTO_TCP, TcpOption.TCP_REPAIR)
 
 
 @contextlib.contextmanager

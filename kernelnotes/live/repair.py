@@ -467,8 +467,8 @@ def _prepare(snapshot: Snapshot, new_socket: Callable[[int], socket.socket] | No
     sock = (new_socket or _tcp_socket)(snapshot.family)
     with _Else(lambda: _close_silently(sock)):
         used = calls(sock)
-        elapsed_ms = plan.elapsed_ms(snapshot.taken, used["clock"]())
-        perform(plan.prepare_steps(snapshot, elapsed_ms), used)
+        [now] = perform(plan.CLOCK, used)
+        perform(plan.prepare_steps(snapshot, plan.elapsed_ms(snapshot.taken, now)), used)
     return Prepared(snapshot, sock, used)
 
 

@@ -248,12 +248,13 @@ _NUMBERS = [
     SELECT_SEND,
     _SEQ,
 ]
+CLOCK = [Step("time of day", "clock")]
 _NUMBERS_AGAIN = [*_NUMBERS, SELECT_NONE]
 _REST = [
     _get("largest segment", c.IPPROTO_TCP, TcpOption.TCP_MAXSEG),
     _get("interface", c.SOL_SOCKET, SocketOption.SO_BINDTODEVICE, 16),
     _get("clock for time stamps", c.IPPROTO_TCP, TcpOption.TCP_TIMESTAMP),
-    Step("time of day", "clock"),
+    *CLOCK,
     Step("identity", "random", (16,)),
 ]
 _OPTIONS = {

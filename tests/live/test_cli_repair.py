@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kernelnotes.live.netlab import Lab
 from kernelnotes.repair.segment import Flags
-from tests.live.streams import PATIENCE_S, data, read, read_all, until
+from tests.live.streams import PATIENCE_S, a_lab, data, read, read_all, until
 
 pytestmark = pytest.mark.needs("tcp repair")
 COMMAND = str(Path(sys.executable).with_name("kernelnotes"))
@@ -85,7 +84,7 @@ class Place:
 
 @pytest.fixture
 def place():
-    with Lab() as lab:
+    with a_lab() as lab:
         made = Place(lab)
         yield made
         made.sock.close()

@@ -1,6 +1,6 @@
 """A connection in a file: handed over by one process, taken by another; whole, once, or not at all."""
 
-import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -130,8 +130,15 @@ def test_a_file_that_is_not_whole_is_not_used_up(file):
 
 
 def test_beside_a_socket_is_its_network(world):
-    with world.old.socket() as a, live.beside(a)(socket.AF_INET) as made:
-        made.bind((world.old.address4, 0))
-        with contextlib.suppress(OSError), socket.socket() as elsewhere:
-            elsewhere.bind((world.old.address4, 0))
-            pytest.fail("this thread is there as well")
+    with world.old.socket() as a, live.beside(a)(socket.AF_INET) as made, socket.socket() as elsewhere:
+        assert network(made) == os.fstat(world.old.fd).st_ino
+        assert network(elsewhere) != network(made)
+
+
+def network(sock):
+    """The number of its network namespace."""
+    fd = fcntl.ioctl(sock.fileno(), live.SIOCGSKNS)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from kernelnotes.errors import BadInput, CallFailed, Unavailable
-from kernelnotes.live import inside
+from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live.moves import move
-from kernelnotes.live.netlab import Lab
 from kernelnotes.live.repair import Prepared, observed
 from kernelnotes.repair.constants import IPPROTO_TCP, TcpOption
 from kernelnotes.repair.segment import Flags, signed
+from tests.live.streams import a_lab
 
 SOAK = Path(__file__).resolve().parents[2] / "benchmarks/moves.py"
 FAMILIES = pytest.mark.parametrize("family", ["IPv4", "IPv6", "IPv4-mapped"])
@@ -63,11 +62,7 @@ class Scene:
 
 @pytest.fixture
 def lab():
-    try:
-        inside.require()
-    except Unavailable as e:
-        pytest.skip(str(e))
-    with Lab() as made:
+    with a_lab() as made:
         yield made
 
 
@@ -250,11 +245,7 @@ def test_a_move_to_where_it_is_is_refused(scene):
 # ------------------------------------------------------------------------------------ under load
 
 
-def test_thirty_moves_under_flood_and_loss_lose_no_byte_and_send_no_reset():
-    try:
-        inside.require()
-    except Unavailable as e:
-        pytest.skip(str(e))
+def test_thirty_moves_under_flood_and_loss_lose_no_byte_and_send_no_reset(lab):
     done = subprocess.run([sys.executable, SOAK, "--quick"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (

@@ -22,25 +22,21 @@ from pathlib import Path
 
 import pytest
 
-from kernelnotes.errors import BadInput, CallFailed, Unavailable
+from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.live import inside
 from kernelnotes.live.netlab import Lab
 from kernelnotes.repair.segment import Flags, Segment, signed
+from tests.live.ordinary import as_ordinary_user
+from tests.live.streams import a_lab
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# An ordinary user who may read what the tests may read: no capability, no uid that means anything.
-ORDINARY_USER = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
 FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
 
 
 @pytest.fixture
 def lab():
-    try:
-        inside.require()
-    except Unavailable as e:
-        pytest.skip(str(e))
     before = os.listdir("/proc/self/fd")
-    with Lab() as made:
+    with a_lab() as made:
         yield made
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert threading.active_count() == 1
@@ -517,23 +513,8 @@ def running(pid):
 # ------------------------------------------------------------------------------------ without root
 
 
-def as_ordinary_user(*command):
-    clean = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith("PYTEST")}
-    environment = clean | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [clean.get("PYTHONPATH")])])}
-    prefix = ORDINARY_USER if os.geteuid() == 0 else []
-    return subprocess.run(
-        [*prefix, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 @pytest.mark.needs("namespaces")
 class TestAsAnOrdinaryUser:
-    def test_every_test_of_this_file_passes_in_namespaces_of_ones_own(self):
-        pytest_again = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-        done = as_ordinary_user(*inside.own_namespaces([*pytest_again, "-k", "not TestAsAnOrdinaryUser"]))
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "skipped" not in done.stdout
-
     def test_the_refusal_names_the_remedy(self):
         code = "from kernelnotes.live.netlab import Lab\nwith Lab(): pass"
         done = as_ordinary_user(sys.executable, "-c", code)

@@ -17,11 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from kernelnotes.errors import Unavailable
-from kernelnotes.live import inside
 from kernelnotes.live.moves import move
-from kernelnotes.live.netlab import Lab
 from kernelnotes.repair.segment import Flags
+from tests.live.streams import a_lab
 
 MOVES = 20
 NOBODY = 65534
@@ -30,11 +28,7 @@ FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], 
 
 @pytest.fixture
 def lab():
-    try:
-        inside.require()
-    except Unavailable as e:
-        pytest.skip(str(e))
-    with Lab() as made:
+    with a_lab() as made:
         yield made
 
 
