@@ -6,7 +6,8 @@
    and not read and 64 KiB sent and not acknowledged.  The floor is benchmarks/repair.c: the lock, the double read and
    the options included.  Both move the same connection, in turns of 50.  One move of each is run under strace first:
    calls, arguments and results must be the same, but for one getsockname of Python's.  The peer is behind a lock of its
-   own, so that it does not answer the window probe, and the garbage collector is off.
+   own, so that it does not answer the window probe, and the garbage collector is off.  How far Python can come at
+   all tells a third figure: the same calls, recorded, by the socket's methods one after the other.
 2. The same between two hosts of a lab, with the address (`live.moves`): from before freeze until it lives there.
 3. Two queues of 64 MiB: the most memory that dump, to_bytes, from_bytes and restore take, in copies of the queues.
 
@@ -33,13 +34,14 @@ import time
 from collections.abc import Callable, Iterator
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
 from kernelnotes.live import repair
 from kernelnotes.live.moves import move
 from kernelnotes.live.netlab import Lab
 from kernelnotes.repair import Snapshot, options, perform
 from kernelnotes.repair.constants import AF_INET, SIOCINQ, SOL_SOCKET, SocketOption
-from kernelnotes.repair.steps import LOCK, UNLOCK
+from kernelnotes.repair.steps import LOCK, UNLOCK, Calls
 
 SOURCE = Path(__file__).with_suffix(".c")
 KIB, MIB = 1 << 10, 1 << 20
@@ -240,6 +242,61 @@ def within_host(queued: int, count: int, floor: Floor) -> tuple[bool, bool]:
     return right, ratio <= WANTED[queued]
 
 
+def bare(count: int) -> None:
+    """Print how long the calls of a move take by Python's socket methods alone: nothing planned, read or undone.
+
+    What was recorded of one move is called again on the next sockets.  The clock of the time stamps stands still then,
+    which does not matter to a peer that hears nothing.
+    """
+    recorded: list[list[tuple[str, tuple[Any, ...]]]] = []
+
+    def record(calls: Calls) -> Calls:
+        kept: list[tuple[str, tuple[Any, ...]]] = []
+        recorded.append(kept)
+        return {name: _kept(name, call, kept) for name, call in calls.items()}
+
+    took = []
+    with pair(0) as (sock, _):
+        with repair.observed(record):
+            sock = ours(sock)
+        source, *target = recorded
+        gc.disable()
+        for _ in range(count):
+            new = socket.socket()
+            old, made = repair.calls(sock), repair.calls(new)
+            first = [(old[name], args) for name, args in source]
+            last = [(made[name], args) for kept in target for name, args in kept]
+            start = time.perf_counter()
+            _call_all(first)
+            sock.close()
+            _call_all(last)
+            took.append(time.perf_counter() - start)
+            sock = new
+        gc.enable()
+        sock.close()
+    print(
+        f"empty queues: {len(first) + len(last)} of these calls by Python's socket methods, nothing planned or undone: "
+        f"median {1e6 * statistics.median(took):.1f} us, least {1e6 * min(took):.1f} us",
+        flush=True,
+    )
+
+
+def _kept(name: str, call: Callable[..., Any], kept: list[tuple[str, tuple[Any, ...]]]) -> Callable[..., Any]:
+    def recorded(*args: Any) -> Any:
+        kept.append((name, args))
+        return call(*args)
+
+    return recorded
+
+
+def _call_all(calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+    for call, args in calls:
+        try:
+            call(*args)
+        except OSError:  # what a plan ignores; suppress() would cost as much as a call
+            continue
+
+
 def _queues(queued: int) -> str:
     return f"{queued // KIB} KiB + {queued // KIB} KiB" if queued else "empty queues"
 
@@ -351,6 +408,7 @@ def main() -> int:
         same = [check(queued, folder) for queued in WANTED]
         floor = Floor(folder)
         done = [within_host(queued, given.moves, floor) for queued in WANTED]
+        bare(given.moves)
         done += [between_hosts(given.hosts), memory(given.mib)]
     if not all(same) or not all(right for right, _ in done):
         return 1

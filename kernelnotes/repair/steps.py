@@ -34,7 +34,7 @@ from kernelnotes.repair import constants as c
 from kernelnotes.repair import options
 from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState, Window
 from kernelnotes.repair.segment import Flags, Segment
-from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, check_address, trust
+from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, as_read, check_address
 
 MOST_TRIES = 8  # reads of a connection that keeps changing under the lock, before we give up
 LARGE = 8192  # bytes of a queue that may need a larger buffer than a new socket has
@@ -340,7 +340,7 @@ def _snapshot(
     offered = 0 if state is TcpState.TCP_SYN_SENT else n.offered
     notsent = n.notsent if send_queue or state in _FIN_WAITS else 0
     fin_unsent = bool(notsent) and state in _FIN_WAITS
-    made = Snapshot(
+    return as_read(
         state=state,
         family=before.family,
         local=before.local,
@@ -363,7 +363,6 @@ def _snapshot(
         taken=taken,
         identity=identity,
     )
-    return trust(made)
 
 
 def _timestamp(clock: int, offered: int) -> int | None:
