@@ -30,18 +30,6 @@ ENOUGH = 24 << 20  # bytes in each direction: more than flow while all calls fai
 A_FEW = 2 << 20
 
 
-@pytest.fixture(scope="module")
-def place():
-    with streams.world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(place):
-    yield place
-    place.reset()
-
-
 class Fault:
     """The n-th call (from 0) of this name and option fails, and so do those after it, `times` in all.
 

@@ -18,18 +18,6 @@ from tests.live.streams import data, in_repair, read, until
 pytestmark = pytest.mark.needs("tcp repair")
 
 
-@pytest.fixture(scope="module")
-def place():
-    with streams.world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(place):
-    yield place
-    place.reset()
-
-
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "connection"

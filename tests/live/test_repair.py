@@ -48,18 +48,6 @@ def case(*numbers):
     return note
 
 
-@pytest.fixture(scope="module")
-def place():
-    with streams.world() as world:
-        yield world
-
-
-@pytest.fixture
-def world(place):
-    yield place
-    place.reset()
-
-
 # ------------------------------------------------------------------------------------- states
 #
 # How a state comes about: what the peer must still get, and what we must still read, both to the last byte.
