@@ -435,11 +435,9 @@ def thaw(pid: Pid, fd: Fd) -> None:
 
 def _show_snapshot(s: Snapshot, as_json: bool) -> None:
     told = s.as_dict()
-    if as_json:
-        print(json.dumps(told, indent=2))
-        return
     width = max(map(len, told))
-    print("\n".join(f"{name:<{width}}  {value}" for name, value in told.items() if value not in (None, {}, "")))
+    lines = [f"{name:<{width}}  {value}" for name, value in told.items() if value not in (None, {}, "")]
+    print(json.dumps(told, indent=2) if as_json else "\n".join(lines), flush=True)
 
 
 WIDTH_FLAGS = {"x86-64": "-m64", "i386": "-m32", "x32": "-mx32"}  # so that the preprocessor sees what the ABI sees
