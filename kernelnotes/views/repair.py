@@ -503,7 +503,7 @@ def clocks(told: Skipped, names: Sequence[str], caption: str = "") -> Output:
             axes.plot([at for at, _ in stamps], advance, marker=mark, color=colour, label=name)
             said.append(f"{name}: {advance[-1]:,.0f} units in {stamps[-1][0] - start[0]:.2f} s")
         axes.set(xlabel="seconds", ylabel="units since the first", yscale="log")
-        axes.legend(loc="center right")
+        axes.legend(loc="lower right")
     alt = f"Time stamps of our packets over time. {'; '.join(said)}."
     return show(drawn, alt, told.provenance, caption)
 

@@ -450,7 +450,7 @@ def test_no_share_beyond_all_or_none(lab, share):
 
 def test_a_lab_works_where_an_event_loop_runs_as_in_a_notebook():
     async def cell():
-        with Lab() as lab:
+        with a_lab() as lab:
             one, two = lab.host("one"), lab.host("two")
             with lab.drop(1, source=one) as loss:
                 assert loss.dropped == 0
