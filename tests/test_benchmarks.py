@@ -88,3 +88,11 @@ def test_a_move_makes_the_same_calls_as_the_c_program_beside_which_it_is_measure
         r"^4 MiB in two queues: .* hold ([\d.]+) copies; .* restore ([\d.]+) of 3, all bytes", ran.stdout, re.M
     )
     assert 0.9 < float(copies[1]) <= float(copies[2])
+
+
+def test_curves_are_measured_against_libcachesim_at_each_size():
+    small = ["--accesses", "20000", "--pages", "2000", "--turns", "1"]
+    ran = subprocess.run([sys.executable, BENCHMARKS / "curves.py", *small], capture_output=True, text=True)
+    assert ran.returncode in (0, 3), ran.stdout + ran.stderr  # 3: only too slow
+    assert len(re.findall(r"^  20 runs of libcachesim +[\d.]+ s   miss counts equal: True$", ran.stdout, re.M)) == 2
+    assert len(re.findall(r"the curve, exact +[\d.]+ s   ratio [\d.]+ of 80$", ran.stdout, re.M)) == 2
