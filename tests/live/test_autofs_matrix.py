@@ -9,6 +9,7 @@ from kernelnotes import autofs
 from kernelnotes.errors import CallFailed, Unavailable
 from kernelnotes.live import machine, readers
 from kernelnotes.live.origin import kernel
+from tests.live.descriptors import descriptors, present
 
 pytestmark = pytest.mark.needs("32-bit programs", "packet pipes")
 
@@ -61,12 +62,12 @@ def test_the_table_of_real_outcomes_is_the_table_of_the_model():
 
 
 def test_a_reader_leaves_neither_process_nor_pipe_behind(built):
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = descriptors()
     program = readers.Program(built["i386"], "systemd", True)
     with suppress(KeyboardInterrupt), program:
         raise KeyboardInterrupt
     assert program._process.poll() is not None
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert present() == before
 
 
 def test_an_unknown_reader_ends_at_once_and_a_silent_one_after_the_timeout(built, monkeypatch):

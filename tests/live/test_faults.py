@@ -21,6 +21,7 @@ from kernelnotes.live import repair as live
 from kernelnotes.live.address import Addresses
 from kernelnotes.repair import steps
 from tests.live import streams
+from tests.live.descriptors import descriptors, present
 from tests.live.streams import Flow, comes_to, has_filter, in_repair, watched
 from tests.live.test_repair import STATES, finish
 
@@ -166,13 +167,13 @@ def test_whatever_call_fails_the_stream_goes_on(world, kind, way):
             return error
 
         calls = every_call(lambda: moved() is None or pytest.fail("it was to move"))
-        fds = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         for key, n in calls:
             for _ in range(TRIES):  # what there is to carry over differs, and so do the calls
                 fault = Fault(key, n, **WAYS[way])
                 with live.observed(fault):
                     error = moved()
-                assert len(os.listdir("/proc/self/fd")) == fds, fault.failed
+                assert len(present()) == before, fault.failed
                 if fault.failed:
                     (late if error is None else told)[key[0]] += 1
                     break

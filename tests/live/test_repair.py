@@ -30,6 +30,7 @@ from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState, Wind
 from kernelnotes.repair.segment import Flags, Segment
 from kernelnotes.repair.snapshot import NO_WINDOW, Snapshot
 from tests.live import streams
+from tests.live.descriptors import descriptors, present
 from tests.live.streams import comes_to, data, digest, fill, in_repair, read, read_all, state, until, watched
 
 CASES = {}
@@ -1136,7 +1137,7 @@ def test_a_restore_that_fails_loses_no_byte_of_the_source(world, kind, failure):
     until(lambda: streams.unread(a) == 30_000)
     sent = BIG[: fill(a, BIG)]
     with watched(world.peer):
-        fds = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         with live.freeze(a) as frozen:
             snapshot = frozen.dump()
             with contextlib.ExitStack() as stack:
@@ -1149,7 +1150,7 @@ def test_a_restore_that_fails_loses_no_byte_of_the_source(world, kind, failure):
                 with pytest.raises(CallFailed) as caught:
                     live.prepare(snapshot)
             assert caught.value.errno == number
-        assert len(os.listdir("/proc/self/fd")) == fds
+        assert present() == before
         assert read(a, 30_000) == data(30_000)
         assert digest(read(b, len(sent))) == digest(sent)
     goes_on(a, b)

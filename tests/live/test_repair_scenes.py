@@ -1,6 +1,5 @@
 """The scenes of connection repair on the running kernel tell what the recorded ones told, and leave nothing."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from test_repair_scenes import FACTS, NAMES
 
 from kernelnotes.errors import CallFailed
 from kernelnotes.live import repair_scenes as live
+from tests.live.descriptors import descriptors, present
 
 pytestmark = pytest.mark.needs("tcp repair")
 
@@ -22,9 +22,9 @@ def children():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_scene_on_this_kernel_shows_what_the_chapters_say(name):
-    before = sorted(os.listdir("/proc/self/fd")), children()
+    before = descriptors(), children()
     told = getattr(live, name)()
-    assert (sorted(os.listdir("/proc/self/fd")), children()) == before
+    assert (present(), children()) == before
     assert told.provenance.kind == "live"
     for fact in FACTS[name]:
         fact(told)
