@@ -112,7 +112,11 @@ class Moving:
         """Some traffic of ours."""
         for _ in range(3):
             self.ours.turn(self.sock, 1 << 13)
-        with contextlib.suppress(BlockingIOError):  # and more than the peer can have acknowledged when it is frozen
+        # Something to carry over in both queues: bytes we have not read, and more than the peer can have acknowledged.
+        streams.until(
+            lambda: streams.unread(self.sock) or self.theirs.sent == len(self.theirs.outgoing) or self._problems
+        )
+        with contextlib.suppress(BlockingIOError):
             self.ours.sent += self.sock.send(self.ours.outgoing[self.ours.sent : self.ours.sent + (1 << 15)])
         assert not self._problems, self._problems
 
