@@ -33,8 +33,10 @@ to 32 at a time, ignore R = 0, and replace the rule of one half by the square ro
 
 from typing import TYPE_CHECKING, Any
 
-from kernelnotes.refault.memory import Event, Memory
-from kernelnotes.refault.rules import (
+from kernelnotes.refault.article import activate, activate_refault, demote, reclaim, two_lists
+from kernelnotes.refault.choices import DETAILS, Choices
+from kernelnotes.refault.kernel import linux
+from kernelnotes.refault.lists import (
     ACTIVE,
     ANON,
     COLD,
@@ -44,38 +46,31 @@ from kernelnotes.refault.rules import (
     LENGTH,
     ON_ACTIVE,
     RESIDENT,
-    RULES,
     UNMAPPED,
-    Choices,
-    Rules,
     State,
-    activate,
-    activate_refault,
-    demote,
     evict,
-    fifo,
     is_full,
     leave_shadow,
     look_up_shadow,
-    lru,
-    opt,
+    oldest,
     push_newest,
-    reclaim,
     remove,
-    rule_set,
     take_oldest,
-    two_lists,
 )
+from kernelnotes.refault.memory import Event, Memory
+from kernelnotes.refault.rules import RULES, Rules, rule_set
+from kernelnotes.refault.yardsticks import arc, clock, fifo, lru, opt, s3fifo, sieve, two_queues
 
 if TYPE_CHECKING:
     from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
-    from kernelnotes.refault.replays import Replay, have_numba, next_uses, replay, sweep
+    from kernelnotes.refault.replays import Clock, Replay, have_numba, next_uses, replay, sweep
 
 __all__ = [
     "ACTIVE",
     "ANON",
     "COLD",
     "COUNTERS",
+    "DETAILS",
     "HIT",
     "INACTIVE",
     "LENGTH",
@@ -84,6 +79,7 @@ __all__ = [
     "RULES",
     "UNMAPPED",
     "Choices",
+    "Clock",
     "Event",
     "Memory",
     "Replay",
@@ -91,7 +87,9 @@ __all__ = [
     "State",
     "activate",
     "activate_refault",
+    "arc",
     "check_claim",
+    "clock",
     "counterexample",
     "demote",
     "demotion_outcomes",
@@ -100,24 +98,29 @@ __all__ = [
     "have_numba",
     "is_full",
     "leave_shadow",
+    "linux",
     "look_up_shadow",
     "lru",
     "next_uses",
+    "oldest",
     "opt",
     "push_newest",
     "reclaim",
     "remove",
     "replay",
     "rule_set",
+    "s3fifo",
+    "sieve",
     "sweep",
     "take_oldest",
     "two_lists",
+    "two_queues",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Whole traces need numpy and pandas; `Memory` does not, and runs where they are not installed.
-    if name in ("Replay", "have_numba", "next_uses", "replay", "sweep"):
+    if name in ("Clock", "Replay", "have_numba", "next_uses", "replay", "sweep"):
         from kernelnotes.refault import replays
 
         return getattr(replays, name)

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from kernelnotes.errors import BadInput
-from kernelnotes.refault import rules as steps
+from kernelnotes.refault import article, yardsticks
+from kernelnotes.refault.choices import Choices
 from kernelnotes.refault.memory import Memory
 from kernelnotes.refault.replays import replay
-from kernelnotes.refault.rules import Choices, Rules, rule_set
+from kernelnotes.refault.rules import Rules, is_integer, rule_set
 from kernelnotes.traces import Trace, TraceLike, as_trace
 
 ALWAYS = 2**16  # active pages; `check_claim` refuses traces with more distinct ones
@@ -33,7 +34,7 @@ def fixed_lists(active_pages: int = ALWAYS) -> Rules:
     With the default a page that was activated stays active; with 0 every hit brings the page back to the newest end.
     """
     name = "fixed lists, " + ("active for ever" if active_pages == ALWAYS else f"{active_pages} active")
-    return Rules(name, steps.fixed_lists, Choices(entry_after_tick=0, active_pages=active_pages))
+    return Rules(name, article.fixed_lists, Choices(entry_after_tick=0, active_pages=active_pages))
 
 
 def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> pd.DataFrame:
@@ -46,7 +47,7 @@ def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> p
     Costs one replay for each list length; raises BadInput for rules without an inactive list of fixed length.
     """
     trace, rules = as_trace(trace), rule_set(rules)
-    if rules.step not in (steps.fixed_lists, steps.fifo, steps.lru):
+    if rules.step not in (article.fixed_lists, yardsticks.fifo, yardsticks.lru):
         raise BadInput(
             f"rules {rules.name!r}: expected 'fifo', 'lru' or fixed_lists(), where the list has a fixed length"
         )
@@ -82,7 +83,7 @@ def counterexample(rules: str | Rules = "fifo", longest: int = 10, largest_memor
     `largest_memory` pages.
     """
     for what, value in (("longest", longest), ("largest_memory", largest_memory)):
-        if not steps.is_integer(value) or not 1 <= value <= 10:
+        if not is_integer(value) or not 1 <= value <= 10:
             raise BadInput(f"{what} is {value!r}, expected an integer from 1 to 10")
     for length in range(3, longest + 1):
         for pages in _traces(length):

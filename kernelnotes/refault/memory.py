@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernelnotes.errors import BadInput
-from kernelnotes.refault.rules import (
+from kernelnotes.refault.kernel import ADDING, AGES, BATCH, LENGTHS, NEVER, TICK, linux
+from kernelnotes.refault.lists import (
     ACTIVE,
     ANON,
     COLD,
@@ -27,15 +28,12 @@ from kernelnotes.refault.rules import (
     SOFT_FAULTS,
     UNMAPPED,
     WORKINGSET_TIME,
-    Rules,
+    Kernel,
     State,
-    check_lengths,
-    check_memory,
-    is_integer,
-    opt,
-    rule_set,
-    slots_for,
 )
+from kernelnotes.refault.nodes import Nodes, index_of
+from kernelnotes.refault.rules import Rules, check_lengths, check_memory, is_integer, rule_set, slots_for
+from kernelnotes.refault.yardsticks import opt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +115,39 @@ class Memory:
         self._future = None if trace is None else _pages("trace", trace)
         if self.rules.step is opt and self._future is None:
             raise BadInput("rules 'opt' looks into the future: expected Memory(..., trace=the accesses to come)")
+        self._nodes = Nodes() if self.rules.step is linux and self.rules.choices.charged_nodes else None
+        self._choices = self.rules.choices._replace(stale_statistics=0)
         slots = slots_for(self.memory + self.rules.choices.active_pages)
         self._m = State(
             word=_Watched(),
             ring=[EMPTY] * (2 * slots),
-            n=[0] * (FAULTS + len(COUNTERS)),
+            n=[0] * LENGTHS,
             next_use=_next_uses(self._future or []),
             due=[],
+            kernel=self._kernel(),
             memory=self.memory,
             mask=slots - 1,
+        )
+        self._m.n[TICK] = AGES
+        if self.rules.choices.ghosts:
+            slots = slots_for(max(1, self.memory * self.rules.choices.ghosts // 100))
+            ghosts = self._m._replace(word=[], ring=[EMPTY] * (2 * slots), n=[0] * LENGTHS, mask=slots - 1)
+            self._m = self._m._replace(ghosts=ghosts, target=[0.0])
+
+    def _kernel(self) -> Kernel:
+        parents = self._nodes.parents if self._nodes else []
+        return Kernel(
+            batch=[0] * 2 * BATCH,
+            flushes=[],
+            foreign=[],
+            away=[],
+            node_of=[],
+            parents=parents,
+            held=[0],
+            entries=[0],
+            older=[0],
+            newer=[0],
+            freed=[NEVER],
         )
 
     def access(self, page: Hashable) -> Event:
@@ -136,7 +158,10 @@ class Memory:
         m, number = self._m, self._number(page)
         m.word.writes.clear()
         soft_faults = m.n[SOFT_FAULTS]
-        distance = self.rules.step(m, self.rules.choices, number)
+        try:
+            distance = self.rules.step(m, self._choices, number)
+        except MemoryError as e:
+            raise BadInput(f"memory is {self.memory} pages, too few under {self.rules.name}: {e}") from e
         check_lengths(m, self.rules)
         if not is_integer(distance):
             raise BadInput(
@@ -177,6 +202,12 @@ class Memory:
         return self._list(INACTIVE)
 
     @property
+    def batch(self) -> list[Hashable]:
+        """Pages in memory that are on no list yet, newest first; rules of Linux with batches only."""
+        adding = self._m.kernel.batch[: self._m.n[ADDING]]
+        return [self._labels[page] for page in reversed(adding)]
+
+    @property
     def active_length(self) -> int:
         """Pages on the active list."""
         return int(self._m.n[LENGTH + ACTIVE])
@@ -214,7 +245,19 @@ class Memory:
             self._labels.append(page)
             self._m.word.append(ANON if page in self._anon else 0)
             self._m.due.append(0)
+            if self.rules.choices.ghosts:
+                self._m.ghosts.word.append(0)
+            if self._nodes:
+                self._hold(self._ids[page], page)
         return self._ids[page]
+
+    def _hold(self, number: int, page: Hashable) -> None:
+        k, nodes = self._m.kernel, self._nodes or Nodes()
+        k.node_of.append(nodes.number(index_of(page, number)))
+        while len(k.held) < len(nodes.parents):
+            for column in (k.held, k.entries, k.older, k.newer):
+                column.append(0)
+            k.freed.append(NEVER)
 
     def _check_foretold(self, page: Hashable) -> None:
         now, future = self._m.n[NOW], self._future or []

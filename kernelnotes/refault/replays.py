@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
-from kernelnotes.refault.rules import (
+from kernelnotes.refault.choices import Choices
+from kernelnotes.refault.kernel import AGES, BATCH, FLUSH_NS, HIT_NS, LENGTHS, MISS_NS, NEVER, TICK, linux
+from kernelnotes.refault.lists import (
     ACTIVE,
     ANON,
-    BUILT_IN,
     COUNTERS,
     EMPTY,
     FAULTS,
@@ -26,17 +27,13 @@ from kernelnotes.refault.rules import (
     INACTIVE,
     LENGTH,
     WORKINGSET_TIME,
-    Rules,
+    Kernel,
     State,
-    Step,
-    check_lengths,
-    check_memory,
-    is_integer,
-    opt,
-    rule_set,
-    run,
-    slots_for,
 )
+from kernelnotes.refault.loop import BUILT_IN, Step, run
+from kernelnotes.refault.nodes import CHUNK_SHIFT, Nodes
+from kernelnotes.refault.rules import Rules, check_lengths, check_memory, is_integer, rule_set, slots_for
+from kernelnotes.refault.yardsticks import opt
 from kernelnotes.traces import Trace, TraceLike, as_trace
 
 if TYPE_CHECKING:
@@ -56,7 +53,7 @@ def _runner(step: Step) -> Callable[..., None]:
     from kernelnotes.refault import compiled
 
     if step in BUILT_IN:
-        return functools.partial(compiled.built_in(), BUILT_IN.index(step))
+        return compiled.built_in(step)
     return compiled.custom(step)
 
 
@@ -127,6 +124,8 @@ def replay(
     rules: str | Rules = "proposal-2012",
     keep: str = "accesses",
     points: int = 1000,
+    flushes: Iterable[int] | Clock | None = None,
+    foreign: Iterable[tuple[int, Any]] = (),
 ) -> Replay:
     """Send every access of `trace` through a memory of `memory` pages under `rules`.
 
@@ -134,7 +133,11 @@ def replay(
     memory : pages, from 1 to the number of accesses
     rules : a name in RULES or a Rules
     keep : "accesses" keeps a distance per access and a series of `points` samples, "counts" only the counts
-    Raises BadInput for anything else.
+    flushes : for rules that decide on stale statistics: the indices of the accesses before which the kernel brought
+        them up to date, or a Clock that tells when it will; by default they are never stale
+    foreign : for rules of Linux: pairs of an access and a page that somebody from outside evicted before it, such as
+        DAMON; ignored where the page is not in memory
+    Raises BadInput for anything else, and where the memory is too small for what cannot be reclaimed.
 
     The first replay of a process compiles, or loads what was compiled before; then an access takes 10 ns or so.
     """
@@ -146,16 +149,22 @@ def replay(
         raise BadInput(f"keep is {keep!r}, expected 'accesses' or 'counts'")
     if not is_integer(points) or points < 1:
         raise BadInput(f"points is {points!r}, expected an integer >= 1")
-    m = _state(trace, memory, chosen)
+    choices, kernel = _kernel(trace, chosen, flushes, foreign)
+    m = _state(trace, memory, chosen, kernel)
+    if isinstance(flushes, Clock):
+        flushes.wind(m)
     pages: Any = trace.pages
     distances: Any = np.empty(n if keep == "accesses" else 0, dtype=np.int64)
     if not have_numba():  # lists are ten times as fast as arrays where each element is read by itself
-        m = State(*(part.tolist() if isinstance(part, np.ndarray) else part for part in m))
+        m = _as_lists(m)
         pages, distances = pages.tolist(), distances.tolist()
     samples = np.linspace(0, n, min(points, n) + 1).astype(int)[1:].tolist() if keep == "accesses" else [n]
     run_part, rows, done = _runner(chosen.step), [], 0
     for sample in samples:
-        run_part(m, chosen.choices, pages, done, sample, distances)
+        try:
+            run_part(m, choices, pages, done, sample, distances)
+        except MemoryError as e:
+            raise BadInput(f"memory is {memory} pages, too few for {trace.name} under {chosen.name}: {e}") from e
         check_lengths(m, chosen)
         rows.append([sample, *(int(m.n[i]) for i in _SERIES.values())])
         done = sample
@@ -178,18 +187,134 @@ _SERIES = {"inactive": LENGTH + INACTIVE, "active": LENGTH + ACTIVE, "workingset
 }
 
 
-def _state(trace: Trace, memory: int, rules: Rules) -> State:
+def _state(trace: Trace, memory: int, rules: Rules, kernel: Kernel) -> State:
     future = rules.step is opt
     slots = slots_for(memory + min(rules.choices.active_pages, trace.unique))
-    return State(
+    state = State(
         word=np.where(trace.anon, ANON, 0).astype(np.int32),
         ring=np.full(2 * slots, EMPTY, dtype=np.int32),
-        n=np.zeros(FAULTS + len(COUNTERS), dtype=np.int64),
+        n=np.zeros(LENGTHS, dtype=np.int64),
         next_use=next_uses(trace.pages) if future else np.zeros(0, dtype=np.int64),
         due=np.zeros(trace.unique if future else 0, dtype=np.int64),
+        kernel=kernel,
         memory=memory,
         mask=slots - 1,
     )
+    state.n[TICK] = AGES
+    if rules.choices.ghosts == 0:
+        return state
+    slots = slots_for(max(1, memory * rules.choices.ghosts // 100))
+    ring = np.full(2 * slots, EMPTY, dtype=np.int32)
+    ghosts = state._replace(word=np.zeros_like(state.word), ring=ring, n=np.zeros_like(state.n), mask=slots - 1)
+    return state._replace(ghosts=ghosts, target=np.zeros(1))
+
+
+def _as_lists(part: Any) -> Any:
+    if isinstance(part, tuple) and hasattr(part, "_fields"):
+        return type(part)(*map(_as_lists, part))
+    return part.tolist() if isinstance(part, np.ndarray) else part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """When a kernel brings its memory statistics up to date, told from what accesses cost on its machine.
+
+    hit_us, miss_us : microseconds per access that finds its page in memory, and that does not
+    period_s : seconds between two flushes (FLUSH_TIME, mm/memcontrol.c)
+    phase : the time of the first flush, in periods, from 0 to 1
+
+    Raises BadInput for anything else.
+    """
+
+    hit_us: float
+    miss_us: float
+    period_s: float = 2.0
+    phase: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time."""
+        for what, value, most in (
+            ("hit_us", self.hit_us, 1e9),
+            ("miss_us", self.miss_us, 1e9),
+            ("period_s", self.period_s, 1e6),
+            ("phase", self.phase, 1.0),
+        ):
+            least = 1e-3 if what == "period_s" else 0.0
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+                raise BadInput(f"clock: {what} is {value!r}, expected a number from {least:g} to {most:g}")
+
+    def wind(self, m: State) -> None:
+        """Set the clock of a memory."""
+        m.n[HIT_NS], m.n[MISS_NS] = round(self.hit_us * 1e3), round(self.miss_us * 1e3)
+        m.n[FLUSH_NS] = round(self.period_s * 1e9)
+        m.n[TICK] = round(self.phase * self.period_s * 1e9)
+
+
+def _kernel(
+    trace: Trace, rules: Rules, flushes: Iterable[int] | Clock | None, foreign: Iterable[tuple[int, Any]]
+) -> tuple[Choices, Kernel]:
+    """The choices of `rules`, with statistics that are always fresh where no flushes are known; and that state."""
+    given, evicted = _flushes(flushes), _foreign(trace, foreign)
+    if rules.step is not linux and (len(given) or len(evicted) or isinstance(flushes, Clock)):
+        raise BadInput(f"rules {rules.name!r}: flushes and foreign evictions matter for rules of Linux only")
+    choices = rules.choices._replace(stale_statistics=0) if flushes is None else rules.choices
+    node_of, parents = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    if rules.step is linux and choices.charged_nodes:
+        node_of, parents = _nodes(trace)
+    count = len(parents)
+    return choices, Kernel(
+        batch=np.zeros(2 * BATCH, dtype=np.int32),
+        flushes=given,
+        foreign=evicted,
+        away=np.zeros(trace.unique if len(evicted) else 0, dtype=np.uint8),
+        node_of=node_of,
+        parents=parents,
+        **{name: np.zeros(count, dtype=np.int32) for name in ("held", "entries", "older", "newer")},
+        freed=np.full(count, NEVER, dtype=np.int64),
+    )
+
+
+def _nodes(trace: Trace) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    indices = trace.labels if trace.labels.dtype.kind in "iu" else np.arange(trace.unique)
+    numbers, leaves = pd.factorize(indices >> CHUNK_SHIFT)  # in order of appearance, as Nodes counts them
+    nodes = Nodes()
+    for leaf in leaves.tolist():
+        nodes.number(leaf << CHUNK_SHIFT)
+    return (numbers + 1).astype(np.int32), np.array(nodes.parents, dtype=np.int32)
+
+
+def _flushes(given: Iterable[int] | Clock | None) -> npt.NDArray[np.int64]:
+    if given is None or isinstance(given, Clock):
+        return np.zeros(0, dtype=np.int64)
+    found = _column("flushes", given)
+    return np.sort(found)
+
+
+def _column(what: str, given: Any) -> npt.NDArray[np.int64]:
+    try:
+        found = np.asarray(list(given))
+    except TypeError as e:
+        raise BadInput(f"{what} is {given!r}, expected indices of accesses") from e
+    if len(found) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or found.min() < 0:
+        raise BadInput(f"{what}: expected indices of accesses, integers from 0 up")
+    return found.astype(np.int64)
+
+
+def _foreign(trace: Trace, given: Any) -> npt.NDArray[np.int64]:
+    try:
+        pairs = [(index, page) for index, page in given]
+    except (TypeError, ValueError) as e:
+        raise BadInput(f"foreign is {given!r}, expected pairs of the index of an access and a page") from e
+    at = _column("foreign", [index for index, _ in pairs])
+    number = {label: i for i, label in enumerate(trace.labels.tolist())} if pairs else {}
+    unknown = [page for _, page in pairs if page not in number]
+    if unknown:
+        raise BadInput(f"foreign: page {unknown[0]!r} does not occur in {trace.name}")
+    pages = np.array([number[page] for _, page in pairs], dtype=np.int64)
+    order = np.argsort(at, kind="stable")
+    return np.concatenate([at[order], pages[order]])
 
 
 def next_uses(pages: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:

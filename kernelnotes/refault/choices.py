@@ -1,0 +1,52 @@
+"""What distinguishes the rule sets that share a step function, each difference under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Choices(NamedTuple):
+    """What a step function looks up; 0 and 1 are no and yes."""
+
+    # of the article, step function `two_lists`
+    inactive_share: int = 50  # percent of memory below which reclaim first moves active pages to the inactive list
+    entry_after_tick: int = 1  # the shadow entry keeps the time after its own eviction ticked (2012, 3.15), or before
+    activation_ticks: int = 1  # an activation advances workingset_time too
+    active_pages: int = 0  # step function `fixed_lists` only: length of the active list
+    refault_demotes: int = (
+        0  # a refault with R < length of the active list demotes one active page (`linux`: some time)
+    )
+    # of the yardsticks `2q`, `s3fifo` (inactive_share: of the list of new pages) and `arc`
+    ghosts: int = 0  # percent of memory: how many pages that have left it are remembered
+    # of Linux, step function `linux`
+    refault_activates: int = 0  # a refault with R <= length of the active list goes straight there (since 3.15)
+    refaults_deactivate: int = 0  # reclaim also deactivates while refaults are activated (since 4.13)
+    ratio: int = 1  # the active list may be so many times as long as the inactive one; 0: the root of 10 times the GiB
+    second_reference: int = 0  # the first read of a page only marks it, the second one activates (PG_referenced)
+    repeats_collapse: int = 0  # reads of one page in a row are one reference
+    batch: int = 1  # pages that are put on a list at once; 31 since 6.9, 15 before
+    scan_by_priority: int = 0  # reclaim takes 32 pages or more from growing parts of both lists, or one page
+    stale_statistics: int = 0  # it decides on what the memory statistics said at the last flush
+    charged_nodes: int = 0  # the xarray nodes that hold pages and shadow entries take memory too
+    shrink_nodes: int = 0  # and are freed if there are too many with nothing but shadow entries
+
+
+# What can be left out of a rule set, and the choices that leave it out.
+DETAILS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "refault activation": {"refault_activates": 0},
+        "deactivation on refaults": {"refaults_deactivate": 0},
+        "square root ratio": {"ratio": 1},
+        "activation ticks": {"activation_ticks": 0},
+        "entry before the tick": {"entry_after_tick": 1},
+        "referenced bit": {"second_reference": 0},
+        "collapsed repeats": {"repeats_collapse": 0},
+        "batches": {"batch": 1},
+        "priority scan": {"scan_by_priority": 0},
+        "stale statistics": {"stale_statistics": 0},
+        "charged nodes": {"charged_nodes": 0, "shrink_nodes": 0},
+        "shadow shrinker": {"shrink_nodes": 0},
+    }
+)
