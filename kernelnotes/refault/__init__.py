@@ -63,7 +63,7 @@ from kernelnotes.refault.yardsticks import arc, clock, fifo, lru, opt, s3fifo, s
 
 if TYPE_CHECKING:
     from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
-    from kernelnotes.refault.replays import Clock, Replay, have_numba, next_uses, replay, sweep
+    from kernelnotes.refault.replays import Clock, Measured, Replay, have_numba, next_uses, replay, sweep
 
 __all__ = [
     "ACTIVE",
@@ -81,6 +81,7 @@ __all__ = [
     "Choices",
     "Clock",
     "Event",
+    "Measured",
     "Memory",
     "Replay",
     "Rules",
@@ -120,7 +121,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Whole traces need numpy and pandas; `Memory` does not, and runs where they are not installed.
-    if name in ("Clock", "Replay", "have_numba", "next_uses", "replay", "sweep"):
+    if name in ("Clock", "Measured", "Replay", "have_numba", "next_uses", "replay", "sweep"):
         from kernelnotes.refault import replays
 
         return getattr(replays, name)

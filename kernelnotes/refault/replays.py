@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,9 +81,9 @@ class Replay:
     accesses: int
     faults: int
     refaults: int
-    activations: int
-    refault_activations: int
-    deactivations: int
+    activations: int | None
+    refault_activations: int | None
+    deactivations: int | None
     evictions: int
     soft_faults: int
     distances: npt.NDArray[np.int64]
@@ -116,6 +116,45 @@ class Replay:
             f"<Replay of {self.trace} under {self.rules.name}, memory {self.memory:,} pages: "
             f"{self.accesses:,} accesses, {self.faults:,} faults, {self.refaults:,} refaults ({self.provenance})>"
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Measured(Replay):
+    """What a running kernel did with a trace: a Replay whose counts are the kernel's own.
+
+    `activations`, `refault_activations` and `deactivations` are None on a cgroup of version 1, which does not tell
+    them; `distances` is empty, since a kernel keeps R to itself; `series` has a row per sample.
+
+    sample_period : somebody read memory.stat each time so many accesses were done, which keeps what the kernel decides
+        on up to date; 0: nobody did
+    hit_us, miss_us : mean microseconds per read() that found its page in memory, and that did not
+    """
+
+    sample_period: int
+    hit_us: float
+    miss_us: float
+
+    @property
+    def flushes(self) -> range | Clock:
+        """For `replay`, what is known of when this kernel brought its statistics up to date."""
+        if self.sample_period:
+            return range(self.sample_period, self.accesses + 1, self.sample_period)
+        return Clock(hit_us=self.hit_us, miss_us=self.miss_us)
+
+    def predicted(self, trace: TraceLike, rules: str | Rules = "linux-6.18", phases: int = 40) -> pd.DataFrame:
+        """What the model says of this run: a row per phase of the kernel's clock, or one if that clock is known.
+
+        The columns are those of Replay.summary(), and `phase`.
+        """
+        if not is_integer(phases) or phases < 1:
+            raise BadInput(f"phases is {phases!r}, expected an integer >= 1")
+        clock = self.flushes
+        rows = []
+        for phase in [0.0] if isinstance(clock, range) else (np.arange(phases) / phases).tolist():
+            flushes = clock if isinstance(clock, range) else replace(clock, phase=phase)
+            told = replay(trace, self.memory, rules, keep="counts", flushes=flushes)
+            rows.append(told.summary() | {"phase": phase})
+        return pd.DataFrame(rows)
 
 
 def replay(

@@ -142,9 +142,16 @@ RULES: Mapping[str, Rules] = MappingProxyType(
 )
 
 
+def running_kernel(m: State, rules: Choices, page: int) -> int:
+    """In place of the step function of what was measured, see Measured: nothing here can run it."""
+    raise NotImplementedError
+
+
 def rule_set(rules: str | Rules) -> Rules:
     """The rule set of that name; raises BadInput, which lists the known names."""
     if isinstance(rules, Rules):
+        if rules.step is running_kernel:
+            raise BadInput(f"{rules.name}: the rules of a running kernel can be measured, not replayed")
         return rules
     if not isinstance(rules, str) or rules not in RULES:
         raise BadInput(f"unknown rules {rules!r}, expected one of {', '.join(RULES)}")

@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import refault
 from kernelnotes.live.origin import kernel
+from kernelnotes.live.refault import recorder
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, GET_PAGES
 
 pytestmark = pytest.mark.needs("cgroup memory", "filemap events")
@@ -118,12 +120,12 @@ def test_the_reader_of_a_file_that_is_gone_is_recorded_too(directory):
 
 
 def test_too_small_a_buffer_says_how_many_events_were_lost(directory, monkeypatch):
-    shrunk = refault._Instance.write
+    shrunk = recorder._Instance.write
 
     def write(self, file, text):
         shrunk(self, file, "64" if file == "buffer_size_kb" else text)
 
-    monkeypatch.setattr(refault._Instance, "write", write)
+    monkeypatch.setattr(recorder._Instance, "write", write)
     assert record(directory).lost > 0
 
 
@@ -177,6 +179,6 @@ refault.record(["sh", "-c", "echo it runs; sleep 300 & sleep 300"], 2000)
 
 
 def test_an_unknown_event_format_is_refused(monkeypatch):
-    monkeypatch.setattr(refault, "_PAGES", refault.re.compile("other"))
+    monkeypatch.setattr(recorder, "_PAGES", re.compile("other"))
     with pytest.raises(Unavailable, match=r"mm_filemap_get_pages prints 'dev=.*unknown"):
         refault.record(["true"], 2000, progress=False)

@@ -26,7 +26,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +37,10 @@ from kernelnotes import recordings
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live import trial
 from kernelnotes.live.origin import provenance
+from kernelnotes.live.refault.cgroup import PAGE_SIZE, MemoryCgroup
 from kernelnotes.live.signals import Signals
 from kernelnotes.recordings import ADD, DELETE, DELETE_FOREIGN, FAULT, FLUSH, GET_PAGES, MAP_PAGES, File, Recording
 
-PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 _ACCESSES = {
     "filemap/mm_filemap_get_pages": GET_PAGES,
     "filemap/mm_filemap_fault": FAULT,
@@ -159,65 +158,6 @@ def drop(paths: Iterable[str | os.PathLike[str]]) -> None:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-# ---- the cgroup ----
-
-
-class MemoryCgroup:
-    """A memory cgroup (v1) of `pages` pages below our own; on leaving, its processes are killed and it is removed."""
-
-    # v2 needs memory.max for the limit and cgroup.kill to end what is inside; the rest is alike.
-
-    def __init__(self, pages: int) -> None:
-        self.path, self.pages = _own_memory_cgroup() / f"kernelnotes-{os.getpid()}-{time.monotonic_ns():x}", pages
-
-    def __enter__(self) -> MemoryCgroup:
-        try:
-            self.path.mkdir()
-        except OSError as e:
-            raise Unavailable(f"memory cgroup: cannot create {self.path}: {e.strerror}; run as root") from e
-        try:
-            (self.path / "memory.limit_in_bytes").write_text(str(self.pages * PAGE_SIZE))
-        except BaseException:
-            self.path.rmdir()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for _attempt in range(500):  # a killed process leaves its cgroup when it has been torn down
-            for pid in (self.path / "cgroup.procs").read_text().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            try:
-                self.path.rmdir()
-                return
-            except OSError:
-                time.sleep(0.01)
-        raise CallFailed(0, f"memory cgroup: {self.path} cannot be removed: something in it does not end")
-
-    def enter(self) -> None:
-        """Move the calling process in."""
-        (self.path / "cgroup.procs").write_text("0")
-
-    def stat(self) -> dict[str, int]:
-        """memory.stat: the kernel's own counts for this cgroup.  Reading it makes the kernel fold its statistics."""
-        return {name: int(n) for name, n in map(str.split, (self.path / "memory.stat").open())}
-
-
-def _own_memory_cgroup() -> Path:
-    own: dict[str, str] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, below = line.split(":", 2)
-        own |= dict.fromkeys(controllers.split(","), below)
-    for mount in trial.mounts():
-        if mount.fstype == "cgroup" and "memory" in mount.options.split(",") and "memory" in own:
-            inside = os.path.relpath(own["memory"], mount.root)
-            path = Path(mount.point) / ("" if inside.startswith("..") else inside)
-            return path if path.is_dir() else Path(mount.point)
-    raise Unavailable(
-        "memory cgroup: no v1 memory hierarchy is mounted; mount one: mount -t cgroup -o memory none /mnt"
-    )
 
 
 # ---- tracefs ----

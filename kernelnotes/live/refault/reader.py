@@ -1,0 +1,83 @@
+"""Reads pages of a file in a given order, from a memory cgroup that it enters only when all its own memory is there.
+
+A process of its own, `python -I -S reader.py DATA ORDER PROCS STAT PERIOD`, standard library only:
+
+    DATA    the file; its pages are read one by one with preadv(2), without readahead
+    ORDER   the page numbers, 8 bytes each
+    PROCS   cgroup.procs of the cgroup to enter
+    STAT    its memory.stat, read before and after, and each time PERIOD accesses are done (0: never)
+
+What it touches while reading was touched before and is locked, so that nothing but the file's pages is charged to the
+cgroup.  Prints one line of JSON: `stats`, pairs of the accesses done
+and the text of memory.stat.  ORDER then holds nanoseconds per access, 8 bytes each.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import time
+from array import array
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MCL_CURRENT, MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
+FLUSH_S = 2.2  # the kernel folds the statistics every 2 seconds (FLUSH_TIME, mm/memcontrol.c)
+
+
+def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
+    """Read, and say how it went."""
+    pages, times = array("q"), array("q")
+    with open(order, "rb") as file:
+        pages.frombytes(file.read())
+    times.frombytes(bytes(8 * len(pages)))
+    fd, stat_fd = os.open(data, os.O_RDONLY), os.open(stat, os.O_RDONLY)
+    enter = os.open(procs, os.O_WRONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    samples = len(pages) // period if period else 0
+    texts = [bytearray(8192) for _ in range(samples + 2)]
+    into = [bytearray(PAGE)]
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    read_all(zero, pages[:1000], times, into, period and 100, stat_fd, texts[:1] * 10)  # warm up what it will execute
+    texts[0][:] = bytes(len(texts[0]))
+    ctypes.CDLL(None).mlockall(MCL_CURRENT | MCL_FUTURE)
+    gc.disable()
+    os.write(enter, b"0")
+    os.preadv(stat_fd, [texts[0]], 0)
+    read_all(fd, pages, times, into, period, stat_fd, texts[1:])
+    time.sleep(FLUSH_S)
+    os.preadv(stat_fd, [texts[-1]], 0)
+    with open(order, "wb") as file:
+        file.write(times.tobytes())
+    done = [0, *(period * (i + 1) for i in range(samples)), len(pages)]
+    stats = [(n, bytes(text).rstrip(b"\0").decode()) for n, text in zip(done, texts, strict=True)]
+    json.dump({"stats": stats}, sys.stdout)
+
+
+def read_all(
+    fd: int,
+    pages: array[int],
+    times: array[int],
+    into: list[bytearray],
+    period: int,
+    stat_fd: int,
+    texts: list[bytearray],
+) -> None:
+    """Read the pages in order; texts[i] gets what the kernel counted when (i + 1) * period accesses were done."""
+    preadv, now, sample, due = os.preadv, time.perf_counter_ns, 0, period or -1
+    for i in range(len(pages)):
+        if i == due:
+            preadv(stat_fd, [texts[sample]], 0)
+            sample += 1
+            due += period
+        start = now()
+        preadv(fd, into, pages[i] * PAGE)
+        times[i] = now() - start
+    if due == len(pages):
+        preadv(stat_fd, [texts[sample]], 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
