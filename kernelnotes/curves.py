@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from kernelnotes.errors import BadInput
-from kernelnotes.traces import Trace, TraceLike, as_trace
+from kernelnotes.traces import TraceLike, as_chunks, as_trace
 
 COLD = -1  # the distance of a page's first access: no memory could have held it
 PARTS = 8  # of a sample, each with a curve of its own: how far they differ tells the error
@@ -41,30 +41,59 @@ def reuse_distances(trace: TraceLike) -> npt.NDArray[np.int64]:
     The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result, and time in
     proportion to accesses times the logarithm of the distinct pages.  Raises BadInput for what is no trace.
     """
-    given = as_trace(trace)
-    return _distances(given.pages, given.unique)
+    window = _Window()
+    return np.concatenate([window.distances(pages, unique) for pages, unique in _parts(trace)])
 
 
 def miss_ratio(trace: TraceLike, sizes: Iterable[int] | None = None, sample: float = 1.0) -> pd.DataFrame:
     """The share of accesses that miss in an LRU memory of each size, in pages; first accesses are misses.
 
-    `sizes` are by default all at which the curve changes.  With `sample` below 1 that share of the *pages* is looked
-    at, and the column `error` has the standard error of the estimate.  Raises BadInput for sizes below 1, a sample that
-    is not above 0 and at most 1, and one in which fewer than PARTS pages are left.
+    trace : as for refault.replay, also in parts; then the memory that this takes grows with the distinct pages, and
+        with a sample's accesses
+    sizes : by default all at which the curve changes
+    sample : below 1 a share of the *pages*, from 2 a number of them: only those are looked at, chosen by a hash, and
+        the column `error` has the standard error of the estimate
+    Raises BadInput for sizes below 1, a sample that is neither, and one in which some of PARTS parts have no page.
     """
-    given = as_trace(trace)
-    if not 0 < sample <= 1:
-        raise BadInput(f"miss_ratio: a sample of {sample}, expected a share above 0 and at most 1")
+    if isinstance(sample, bool) or not (0 < sample <= 1 or (sample >= 2 and sample == int(sample))):
+        raise BadInput(
+            f"miss_ratio: a sample of {sample}, expected a share above 0 and at most 1, or a number of pages from 2 up"
+        )
     wanted = None if sizes is None else _sizes(sizes)
-    if sample == 1:
-        misses = _misses(_distances(given.pages, given.unique))
-        at = np.arange(1, len(misses)) if wanted is None else wanted
-        frame = pd.DataFrame({"miss_ratio": misses[np.minimum(at, len(misses) - 1)] / len(given)}, index=at)
-        if wanted is None:
-            frame = frame[frame["miss_ratio"].diff() != 0]
-    else:
-        frame = _estimated(given, wanted, sample)
+    if sample != 1:
+        return _estimated(_sampled(trace, sample), wanted).rename_axis("memory")
+    window, hits, accesses = _Window(), np.zeros(1, dtype=np.int64), 0
+    for pages, unique in _parts(trace):
+        distances = window.distances(pages, unique)
+        hits = _sum(hits, np.bincount(distances[distances != COLD], minlength=1))
+        accesses += len(pages)
+    misses = accesses - np.concatenate([[0], np.cumsum(hits)])  # [m]: in a memory of m pages
+    at = np.arange(1, len(misses)) if wanted is None else wanted
+    frame = pd.DataFrame({"miss_ratio": misses[np.minimum(at, len(misses) - 1)] / accesses}, index=at)
+    if wanted is None:
+        frame = frame[frame["miss_ratio"].diff() != 0]
     return frame.rename_axis("memory")
+
+
+def _parts(trace: TraceLike) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
+    """Page ids, and how many distinct pages there were up to their end."""
+    chunks, empty = as_chunks(trace), True
+    if chunks is None:
+        whole = as_trace(trace)
+        yield whole.pages, whole.unique
+        return
+    for pages, numbering in chunks.numbered():
+        empty = False
+        yield pages, len(numbering)
+    if empty:
+        raise BadInput(f"{chunks.name}: it is empty, expected at least one access")
+
+
+def _sum(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    total = longer.copy()
+    total[: len(shorter)] += shorter
+    return total
 
 
 def _sizes(sizes: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -74,28 +103,46 @@ def _sizes(sizes: Iterable[int]) -> npt.NDArray[np.int64]:
     return found.astype(np.int64)
 
 
-def _misses(distances: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    # [m]: how many accesses miss in a memory of m pages, from m = 0 up to where only first accesses do.
-    reused = distances[distances != COLD]
-    hits = np.bincount(reused, minlength=1)
-    return len(distances) - np.concatenate([[0], np.cumsum(hits)])
-
-
 # ------------------------------------------------------------------------------------- sampling
 
 
-def _estimated(trace: Trace, sizes: npt.NDArray[np.int64] | None, sample: float) -> pd.DataFrame:
+class _Sample(NamedTuple):
+    pages: npt.NDArray[np.int32]  # accesses to the pages that are in the sample
+    unique: int  # distinct pages of the whole trace
+    accesses: int  # of the whole trace
+    rate: float  # which share of all pages is in it
+
+
+def _sampled(trace: TraceLike, sample: float) -> _Sample:
+    # With a number of pages the rate falls as pages come; what is in a sample is in those of higher rates too.
+    kept: list[npt.NDArray[np.int32]] = []
+    accesses, unique, rate = 0, 0, 1.0
+    for pages, unique in _parts(trace):
+        accesses += len(pages)
+        kept.append(pages)
+        now = min(1.0, sample if sample < 1 else sample / unique)
+        if now < rate:
+            rate = now
+            kept = [part[_hash(part.astype(np.uint64)) < int(rate * 2**64)] for part in kept]
+        elif rate < 1:
+            kept[-1] = pages[_hash(pages.astype(np.uint64)) < int(rate * 2**64)]
+    return _Sample(np.concatenate(kept), unique, accesses, rate)
+
+
+def _estimated(sample: _Sample, sizes: npt.NDArray[np.int64] | None) -> pd.DataFrame:
     # A page is in the sample by a hash of its number, so with all its accesses: distances within it are, on average,
-    # `sample` times those of the whole.  Each part of the pages gives a curve; they are as good as independent.
-    hashed = _hash(np.arange(trace.unique, dtype=np.uint64))
-    part = np.where(hashed < int(sample * 2**64), hashed % np.uint64(PARTS), PARTS).astype(np.int64)
+    # `rate` times those of the whole.  Each part of the pages gives a curve; they are as good as independent.
+    hashed = _hash(np.arange(sample.unique, dtype=np.uint64))
+    inside = hashed < int(sample.rate * 2**64) if sample.rate < 1 else np.ones(sample.unique, dtype=bool)
+    part = np.where(inside, hashed % np.uint64(PARTS), PARTS).astype(np.int64)
     if np.bincount(part, minlength=PARTS)[:PARTS].min() == 0:
         raise BadInput(
-            f"miss_ratio: a sample of {sample} of {trace.unique} pages is too small, expected some {4 * PARTS} pages"
+            f"miss_ratio: a sample of {sample.rate:g} of {sample.unique} pages is too small,"
+            f" expected some {4 * PARTS} pages"
         )
-    whole = _scaled(trace, part < PARTS, sample)
+    whole = _scaled(sample, part < PARTS, sample.rate)
     at = np.unique(np.concatenate([[1], np.ceil(whole[0]).astype(np.int64) + 1])) if sizes is None else sizes
-    curves = [_at(_scaled(trace, part == k, sample / PARTS), at) for k in range(PARTS)]
+    curves = [_at(_scaled(sample, part == k, sample.rate / PARTS), at) for k in range(PARTS)]
     error = np.std(curves, axis=0, ddof=1) / np.sqrt(PARTS)
     return pd.DataFrame({"miss_ratio": _at(whole, at), "error": error}, index=at)
 
@@ -108,13 +155,13 @@ def _hash(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _scaled(trace: Trace, chosen: npt.NDArray[np.bool_], share: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _scaled(sample: _Sample, chosen: npt.NDArray[np.bool_], share: float) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Distances that occur, scaled to the whole trace, ascending; and the share of accesses that hit above each."""
-    pages = trace.pages[chosen[trace.pages]]
+    pages = sample.pages[chosen[sample.pages]]
     numbers = np.cumsum(chosen) - 1
-    distances = _distances(numbers[pages].astype(np.int32), int(chosen.sum()))
+    distances = _Window().distances(numbers[pages].astype(np.int32), int(chosen.sum()))
     found, counts = np.unique(distances[distances != COLD], return_counts=True)
-    expected = share * len(trace)
+    expected = share * sample.accesses
     # As many accesses as there should be, the missing ones at distance 0: a hot page, in or out of the sample, is the
     # main error otherwise (SHARDS-adj).
     hits = np.cumsum(counts) + expected - len(pages)
@@ -130,37 +177,61 @@ def _at(curve: tuple[npt.NDArray[Any], npt.NDArray[Any]], sizes: npt.NDArray[np.
 # ------------------------------------------------------------------------------------- one pass
 
 
-def _distances(pages: npt.NDArray[np.int32], unique: int) -> npt.NDArray[np.int64]:
-    window = -(-2 * max(unique, BLOCK) // BLOCK) * BLOCK
-    distances = np.empty(len(pages), np.int64)
-    bitmap, tree = np.zeros(window // WORD, np.int64), np.zeros(window // BLOCK + 1, np.int64)
-    _pass()(pages, np.full(unique, COLD, np.int64), np.empty(window, np.int64), bitmap, tree, distances)
-    return distances
+class _Window:
+    """What `one_pass` goes on with from part to part; it grows with the distinct pages."""
+
+    def __init__(self) -> None:
+        self._last = np.zeros(0, dtype=np.int64)
+        self._page_at = np.zeros(0, dtype=np.int64)
+        self._bitmap, self._tree = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        self._place = np.zeros(2, dtype=np.int64)  # bits that are set, next position
+
+    def distances(self, pages: npt.NDArray[np.int32], unique: int) -> npt.NDArray[np.int64]:
+        """Of the next part; `unique` pages are known at its end."""
+        one_pass, move_together = _pass()
+        if unique > len(self._last):
+            self._last = np.concatenate([self._last, np.full(unique - len(self._last), COLD, dtype=np.int64)])
+        window = -(-2 * max(unique, BLOCK) // BLOCK) * BLOCK
+        if window > len(self._page_at):
+            window = max(window, len(self._page_at) * 5 // 4 // BLOCK * BLOCK)  # seldom
+            page_at = np.zeros(window, dtype=np.int64)
+            page_at[: len(self._page_at)] = self._page_at
+            self._page_at = page_at
+            self._bitmap = np.zeros(window // WORD, dtype=np.int64)
+            self._tree = np.zeros(window // BLOCK + 1, dtype=np.int64)
+            move_together(self._last, self._page_at, self._bitmap, self._tree)
+            self._place[1] = self._place[0]
+        distances = np.empty(len(pages), dtype=np.int64)
+        one_pass(pages, self._last, self._page_at, self._bitmap, self._tree, self._place, distances)
+        return distances
 
 
 @functools.cache
-def _pass() -> Callable[..., None]:
+def _pass() -> tuple[Callable[..., None], Callable[..., None]]:
     if not importlib.util.find_spec("numba"):
-        return one_pass
+        return one_pass, move_together
     import numba
+
+    def compiled(function: Callable[..., None]) -> Callable[..., None]:
+        try:
+            made: Callable[..., None] = numba.njit(cache=True)(function)
+        except RuntimeError:  # there is no folder that numba could write to
+            made = numba.njit(function)
+        return made
 
     for function in (ones, move_together):
         numba.extending.register_jitable(function)
-    try:
-        compiled: Callable[..., None] = numba.njit(cache=True)(one_pass)
-    except RuntimeError:  # there is no folder that numba could write to
-        compiled = numba.njit(one_pass)
-    return compiled
+    return compiled(one_pass), compiled(move_together)
 
 
-def one_pass(pages: Any, last: Any, page_at: Any, bitmap: Any, tree: Any, distances: Any) -> None:
+def one_pass(pages: Any, last: Any, page_at: Any, bitmap: Any, tree: Any, place: Any, distances: Any) -> None:
     """The distances of all accesses.
 
     Each access takes the next position of a window, and its bit in the bitmap; the page's earlier position loses its
     own.  So bits are where pages were touched last, and the bits behind a position count the pages since.  `tree` is a
     Fenwick tree over blocks of the bitmap.  When the window is full the positions are moved together.
     """
-    window, live, now = len(page_at), 0, 0
+    window, live, now = len(page_at), place[0], place[1]
     for k in range(len(pages)):
         page = pages[k]
         if now == window:
@@ -193,6 +264,7 @@ def one_pass(pages: Any, last: Any, page_at: Any, bitmap: Any, tree: Any, distan
             tree[i] += 1
             i += i & -i
         now += 1
+    place[0], place[1] = live, now
 
 
 def ones(word: Any) -> Any:

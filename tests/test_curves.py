@@ -41,7 +41,7 @@ def test_compiled_or_not_the_distances_are_the_same(monkeypatch):
     pages = traces.zipf(300, 3000, 1.0, seed=2).pages
     compiled = curves.reuse_distances(pages)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.setattr(curves, "_pass", lambda: curves.one_pass)
+    monkeypatch.setattr(curves, "_pass", lambda: (curves.one_pass, curves.move_together))
     assert curves.reuse_distances(pages).tolist() == compiled.tolist()
 
 

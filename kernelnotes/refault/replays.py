@@ -34,10 +34,12 @@ from kernelnotes.refault.loop import BUILT_IN, Step, run
 from kernelnotes.refault.nodes import CHUNK_SHIFT, Nodes
 from kernelnotes.refault.rules import Rules, check_lengths, check_memory, is_integer, rule_set, slots_for
 from kernelnotes.refault.yardsticks import opt
-from kernelnotes.traces import Trace, TraceLike, as_trace
+from kernelnotes.traces import Chunks, Trace, TraceLike, as_chunks, as_trace
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from kernelnotes.traces.chunks import Numbering
 
 
 def have_numba() -> bool:
@@ -168,7 +170,9 @@ def replay(
 ) -> Replay:
     """Send every access of `trace` through a memory of `memory` pages under `rules`.
 
-    trace : a Trace, or a sequence of page numbers >= 0 or of strings, at least one
+    trace : a Trace, or a sequence of page numbers >= 0 or of strings, at least one; or parts of one, from traces.open
+        or a generator of arrays: then no distances are kept, the series has a row per part, and the memory that it takes
+        grows with the distinct pages, not with the accesses
     memory : pages, from 1 to the number of accesses
     rules : a name in RULES or a Rules
     keep : "accesses" keeps a distance per access and a series of `points` samples, "counts" only the counts
@@ -180,14 +184,16 @@ def replay(
 
     The first replay of a process compiles, or loads what was compiled before; then an access takes 10 ns or so.
     """
-    trace = as_trace(trace)
     chosen = rule_set(rules)
-    n = len(trace)
-    memory = check_memory(memory, n)
     if keep not in ("accesses", "counts"):
         raise BadInput(f"keep is {keep!r}, expected 'accesses' or 'counts'")
     if not is_integer(points) or points < 1:
         raise BadInput(f"points is {points!r}, expected an integer >= 1")
+    if (parts := as_chunks(trace)) is not None:
+        return _replay_parts(parts, check_memory(memory), chosen, keep, flushes, foreign)
+    trace = as_trace(trace)
+    n = len(trace)
+    memory = check_memory(memory, n)
     choices, kernel = _kernel(trace, chosen, flushes, foreign)
     m = _state(trace, memory, chosen, kernel)
     if isinstance(flushes, Clock):
@@ -198,27 +204,96 @@ def replay(
         m = _as_lists(m)
         pages, distances = pages.tolist(), distances.tolist()
     samples = np.linspace(0, n, min(points, n) + 1).astype(int)[1:].tolist() if keep == "accesses" else [n]
-    run_part, rows, done = _runner(chosen.step), [], 0
+    rows, done = [], 0
     for sample in samples:
-        try:
-            run_part(m, choices, pages, done, sample, distances)
-        except MemoryError as e:
-            raise BadInput(f"memory is {memory} pages, too few for {trace.name} under {chosen.name}: {e}") from e
-        check_lengths(m, chosen)
+        _run(m, choices, chosen, trace.name, pages, done, sample, distances)
         rows.append([sample, *(int(m.n[i]) for i in _SERIES.values())])
         done = sample
+    return _replayed(m, trace, chosen, n, distances, rows if keep == "accesses" else [])
+
+
+def _run(
+    m: State, choices: Choices, rules: Rules, name: str, pages: Any, start: int, stop: int, distances: Any
+) -> None:
+    try:
+        _runner(rules.step)(m, choices, pages, start, stop, distances)
+    except MemoryError as e:
+        raise BadInput(f"memory is {m.memory} pages, too few for {name} under {rules.name}: {e}") from e
+    check_lengths(m, rules)
+
+
+def _replayed(
+    m: State, trace: Trace | Chunks, rules: Rules, accesses: int, distances: Any, rows: list[list[int]]
+) -> Replay:
     counts = {name: int(m.n[FAULTS + i]) for i, name in enumerate(COUNTERS)}
-    series = pd.DataFrame(rows if keep == "accesses" else [], columns=["access", *_SERIES])
     return Replay(
         trace=trace.name,
-        rules=chosen,
-        memory=memory,
-        accesses=n,
+        rules=rules,
+        memory=m.memory,
+        accesses=accesses,
         distances=np.asarray(distances, dtype=np.int64),
-        series=series,
+        series=pd.DataFrame(rows, columns=["access", *_SERIES]),
         provenance=_model_of(trace),
         **counts,
     )
+
+
+def _replay_parts(
+    parts: Chunks, memory: int, rules: Rules, keep: str, flushes: Iterable[int] | Clock | None, foreign: Any
+) -> Replay:
+    # What grows with the distinct pages grows as they come.
+    if rules.step is opt:
+        raise BadInput("rules 'opt' looks into the future: expected a Trace, all of it in memory")
+    first = Trace.of([0], parts.name)  # of one page, whose place the first page of the parts takes
+    choices, kernel = _kernel(first, rules, flushes, foreign)
+    m, accesses, rows = _state(first, memory, rules, kernel), 0, list[list[int]]()
+    nodes = _NodesOf() if len(kernel.node_of) else None
+    if isinstance(flushes, Clock):
+        flushes.wind(m)
+    if not have_numba():
+        m = _as_lists(m)
+    for pages, numbering in parts.numbered():
+        m = _with_room(m, numbering, nodes)
+        stop: Any = len(pages)
+        given = pages if have_numba() else pages.tolist()
+        _run(m, choices, rules, parts.name, given, 0, stop, _NO_DISTANCES[have_numba()])
+        accesses += stop
+        rows.append([accesses, *(int(m.n[i]) for i in _SERIES.values())])
+    if not accesses:
+        raise BadInput(f"{parts.name}: it is empty, expected at least one access")
+    return _replayed(m, parts, rules, accesses, [], rows if keep == "accesses" else [])
+
+
+_NO_DISTANCES: tuple[Any, Any] = ([], np.empty(0, dtype=np.int64))  # without numba, with it
+
+
+def _with_room(m: State, numbering: Numbering, nodes: _NodesOf | None) -> State:
+    """The state with a word for each page that is known by now, and what else there is per page and per node."""
+    pages = len(numbering)
+    if pages > len(m.word):
+        pages = max(pages, len(m.word) * 5 // 4)  # seldom
+        m = m._replace(word=_longer(m.word, pages, 0))
+        if m.ghosts:
+            m = m._replace(ghosts=m.ghosts._replace(word=_longer(m.ghosts.word, pages, 0)))
+    if nodes:
+        of = nodes.extended(numbering.labels)
+        k, count = m.kernel, len(nodes.nodes.parents)
+        grown = {name: _longer(getattr(k, name), count, 0) for name in ("held", "entries", "older", "newer")}
+        parents = _longer(k.parents, count, 0)
+        for i in range(len(k.parents), count):
+            parents[i] = nodes.nodes.parents[i]
+        node_of = of if have_numba() else of.tolist()
+        freed = _longer(k.freed, count, NEVER)
+        m = m._replace(kernel=k._replace(node_of=node_of, parents=parents, freed=freed, **grown))
+    return m
+
+
+def _longer(column: Any, length: int, fill: int) -> Any:
+    if isinstance(column, list):
+        return column + [fill] * (length - len(column))
+    longer = np.full(length, fill, dtype=column.dtype) if fill else np.zeros(length, dtype=column.dtype)
+    longer[: len(column)] = column
+    return longer
 
 
 _SERIES = {"inactive": LENGTH + INACTIVE, "active": LENGTH + ACTIVE, "workingset_time": WORKINGSET_TIME} | {
@@ -299,7 +374,8 @@ def _kernel(
     choices = rules.choices._replace(stale_statistics=0) if flushes is None else rules.choices
     node_of, parents = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
     if rules.step is linux and choices.charged_nodes:
-        node_of, parents = _nodes(trace)
+        of = _NodesOf()
+        node_of, parents = of.extended(trace.labels), np.array(of.nodes.parents, dtype=np.int32)
     count = len(parents)
     return choices, Kernel(
         batch=np.zeros(2 * BATCH, dtype=np.int32),
@@ -313,13 +389,20 @@ def _kernel(
     )
 
 
-def _nodes(trace: Trace) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    indices = trace.labels if trace.labels.dtype.kind in "iu" else np.arange(trace.unique)
-    numbers, leaves = pd.factorize(indices >> CHUNK_SHIFT)  # in order of appearance, as Nodes counts them
-    nodes = Nodes()
-    for leaf in leaves.tolist():
-        nodes.number(leaf << CHUNK_SHIFT)
-    return (numbers + 1).astype(np.int32), np.array(nodes.parents, dtype=np.int32)
+class _NodesOf:
+    """Which xarray node holds each page: of a file if labels are numbers, else of one in order of appearance."""
+
+    def __init__(self) -> None:
+        self.nodes, self.node_of = Nodes(), np.zeros(0, dtype=np.int32)
+
+    def extended(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        """By page; `labels` are those of all pages so far."""
+        done = len(self.node_of)
+        indices = labels[done:] if labels.dtype.kind in "iu" else np.arange(done, len(labels))
+        which, leaves = pd.factorize(indices >> CHUNK_SHIFT)  # in order of appearance, as Nodes counts them
+        numbers = np.array([self.nodes.number(leaf << CHUNK_SHIFT) for leaf in leaves.tolist()], dtype=np.int32)
+        self.node_of = np.concatenate([self.node_of, numbers[which]])
+        return self.node_of
 
 
 def _flushes(given: Iterable[int] | Clock | None) -> npt.NDArray[np.int64]:
@@ -393,7 +476,7 @@ def sweep(
     return frame
 
 
-def _model_of(trace: Trace) -> Provenance:
+def _model_of(trace: Trace | Chunks) -> Provenance:
     return MODEL if trace.provenance == MODEL else Provenance("model", over=trace.provenance)
 
 

@@ -1,0 +1,183 @@
+"""Accesses that come a part at a time, from a file or a generator: a trace larger than memory."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelnotes.errors import BadInput
+from kernelnotes.provenance import MODEL, Provenance
+from kernelnotes.traces.trace import MOST_PAGES, Trace, page_labels
+
+
+class Chunks:
+    """Parts of a trace, in order; each an array of page labels: integers from 0 up, or strings.
+
+    parts : an iterable of arrays, which can be gone through once if it is an iterator; or a function that gives one
+    name, provenance : as in Trace
+    """
+
+    def __init__(
+        self, parts: Iterable[Any] | Callable[[], Iterable[Any]], name: str = "trace", provenance: Provenance = MODEL
+    ) -> None:
+        self._parts, self.name, self.provenance = parts, name, provenance
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        """The parts.  Raises BadInput for one that is no flat array of page labels."""
+        for part in self._parts() if callable(self._parts) else self._parts:
+            if isinstance(part, np.ndarray) and part.dtype == np.uint64 and part.ndim == 1:  # may be hashes of 64 bits
+                yield part
+            elif len(part):
+                yield page_labels(part, self.name)
+
+    def __repr__(self) -> str:
+        """Its name; how much there is nobody knows before it is read."""
+        return f"<Chunks of {self.name} ({self.provenance})>"
+
+    def numbered(self) -> Iterator[tuple[npt.NDArray[np.int32], Numbering]]:
+        """Each part as dense page ids, with what is known of them so far."""
+        numbering = Numbering(self.name)
+        for part in self:
+            yield numbering.number(part), numbering
+
+    def trace(self) -> Trace:
+        """All of it in memory.  Raises BadInput if there is nothing."""
+        pages, numbering = [], Numbering(self.name)
+        for part in self:
+            pages.append(numbering.number(part))
+        if not pages:
+            raise BadInput(f"{self.name}: it is empty, expected at least one access")
+        return Trace(
+            pages=np.concatenate(pages),
+            labels=numbering.labels.copy(),
+            anon=np.zeros(len(numbering), dtype=np.bool_),
+            name=self.name,
+            provenance=self.provenance,
+        )
+
+
+def as_chunks(trace: Any) -> Chunks | None:
+    """`trace` if it comes in parts: Chunks, or an iterator over arrays; None for everything else."""
+    if isinstance(trace, Chunks):
+        return trace
+    if not isinstance(trace, Iterator):
+        return None
+    first = next(trace, None)
+    rest = itertools.chain([] if first is None else [first], trace)
+    if isinstance(first, np.ndarray) and first.ndim:
+        return Chunks(rest)
+    return Chunks([list(rest)])
+
+
+class Numbering:
+    """Dense ids for labels: 0, 1, 2 and so on in order of first appearance, over any number of parts.
+
+    Integers go through a hash table of 4 bytes a slot, at most three quarters full, whose keys are the labels' own
+    array, 8 bytes a page; strings through a dictionary.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._count = name, 0
+        self._labels: npt.NDArray[Any] = np.empty(768, dtype=np.int64)
+        self._table = np.full(1024, -1, dtype=np.int32)
+        self._ids: dict[Any, int] = {}  # of strings; and of integers where numba is not installed
+        self._kind = ""
+
+    def __len__(self) -> int:
+        """How many distinct pages there were so far."""
+        return len(self._ids) or self._count
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """What each page is called, by its id; shape (len(self),)."""
+        if self._ids:
+            return np.array(list(self._ids), dtype=object if self._kind == "O" else np.int64)
+        labels = self._labels[: self._count]
+        return labels.view(np.uint64) if self._kind == "u" else labels
+
+    def number(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        """The ids of `labels`.  Raises BadInput for strings after integers, and for too many distinct pages."""
+        kind = "O" if labels.dtype.kind == "O" else "i"
+        if self._kind and (kind == "O") != (self._kind == "O"):
+            raise BadInput(f"{self._name}: strings and integers, expected page labels of one kind")
+        if labels.dtype == np.uint64 and len(labels) and int(labels.max()) >= 2**63:
+            kind = "u"
+        self._kind = "u" if "u" in (kind, self._kind) else kind
+        if kind == "O" or not _have_numba():
+            ids = self._ids
+            if kind == "u":
+                labels = labels.view(np.int64)
+            numbers = [ids.setdefault(label, len(ids)) for label in labels.tolist()]
+            return np.array(numbers, dtype=np.int32)
+        keys = labels.view(np.int64) if labels.dtype == np.uint64 else labels.astype(np.int64, copy=False)
+        out = np.empty(len(keys), dtype=np.int32)
+        done = 0
+        while done < len(keys):
+            done, self._count = _compiled()[0](keys, done, self._table, self._labels, self._count, out)
+            if done < len(keys):
+                self._grow()
+        return out
+
+    def _grow(self) -> None:
+        if self._count >= MOST_PAGES // 2:
+            raise BadInput(f"{self._name}: more than {self._count} distinct pages")
+        self._table = np.full(2 * len(self._table), -1, dtype=np.int32)
+        self._labels = np.resize(self._labels, len(self._table) // 4 * 3)
+        _compiled()[1](self._table, self._labels, self._count)
+
+
+def _have_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    import numba
+
+    def compile_one(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            compiled: Callable[..., Any] = numba.njit(cache=True)(function)
+        except RuntimeError:  # there is no folder that numba could write to
+            compiled = numba.njit(function)
+        return compiled
+
+    numba.extending.register_jitable(slot_of)
+    return compile_one(number_pages), compile_one(fill_table)
+
+
+def slot_of(key: Any, mask: int) -> Any:
+    """Where in the table to look first.  Compiled only: integers wrap there."""
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hash, of 2**64 / golden ratio
+    return np.int64(mixed >> np.uint64(32)) & mask
+
+
+def number_pages(keys: Any, done: int, table: Any, labels: Any, count: int, out: Any) -> tuple[int, int]:
+    """Ids of keys[done:] into `out`, until all are done or `labels` is full; how many are done, how many ids exist."""
+    mask = len(table) - 1
+    for i in range(done, len(keys)):
+        slot = slot_of(keys[i], mask)
+        while table[slot] >= 0 and labels[table[slot]] != keys[i]:
+            slot = (slot + 1) & mask
+        if table[slot] < 0:
+            if count == len(labels):
+                return i, count
+            table[slot], labels[count] = count, keys[i]
+            count += 1
+        out[i] = table[slot]
+    return len(keys), count
+
+
+def fill_table(table: Any, labels: Any, count: int) -> None:
+    """Put the first `count` labels into an empty table."""
+    mask = len(table) - 1
+    for number in range(count):
+        slot = slot_of(labels[number], mask)
+        while table[slot] >= 0:
+            slot = (slot + 1) & mask
+        table[slot] = number
