@@ -63,6 +63,7 @@ from kernelnotes.refault.yardsticks import arc, clock, fifo, lru, opt, s3fifo, s
 
 if TYPE_CHECKING:
     from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
+    from kernelnotes.refault.recorded import against
     from kernelnotes.refault.replays import Clock, Measured, Replay, have_numba, next_uses, replay, sweep
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "State",
     "activate",
     "activate_refault",
+    "against",
     "arc",
     "check_claim",
     "clock",
@@ -125,6 +127,10 @@ def __getattr__(name: str) -> Any:
         from kernelnotes.refault import replays
 
         return getattr(replays, name)
+    if name == "against":
+        from kernelnotes.refault import recorded
+
+        return recorded.against
     if name in ("check_claim", "counterexample", "demotion_outcomes"):
         from kernelnotes.refault import claims
 

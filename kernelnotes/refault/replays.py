@@ -171,8 +171,8 @@ def replay(
     """Send every access of `trace` through a memory of `memory` pages under `rules`.
 
     trace : a Trace, or a sequence of page numbers >= 0 or of strings, at least one; or parts of one, from traces.open
-        or a generator of arrays: then no distances are kept, the series has a row per part, and the memory that it takes
-        grows with the distinct pages, not with the accesses
+        or a generator of arrays: then no distances are kept, the series has a row per part, and it takes memory in
+        proportion to the distinct pages, not to the accesses
     memory : pages, from 1 to the number of accesses
     rules : a name in RULES or a Rules
     keep : "accesses" keeps a distance per access and a series of `points` samples, "counts" only the counts
