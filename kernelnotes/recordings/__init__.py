@@ -39,6 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import Provenance
+from kernelnotes.recordings.measurements import measured
 from kernelnotes.recordings.stored import census, outcomes, packets, transcript
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ __all__ = [
     "census",
     "from_events",
     "load",
+    "measured",
     "names",
     "outcomes",
     "packets",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Pages = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class KernelRun:
     """One run on a real kernel.
 

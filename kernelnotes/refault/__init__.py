@@ -34,7 +34,7 @@ to 32 at a time, ignore R = 0, and replace the rule of one half by the square ro
 from typing import TYPE_CHECKING, Any
 
 from kernelnotes.refault.article import activate, activate_refault, demote, reclaim, two_lists
-from kernelnotes.refault.choices import DETAILS, Choices
+from kernelnotes.refault.choices import DETAILS, Choices, in_words
 from kernelnotes.refault.kernel import linux
 from kernelnotes.refault.lists import (
     ACTIVE,
@@ -63,8 +63,10 @@ from kernelnotes.refault.yardsticks import arc, clock, fifo, lru, opt, s3fifo, s
 
 if TYPE_CHECKING:
     from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
+    from kernelnotes.refault.predicting import ablation, predictions
     from kernelnotes.refault.recorded import against
-    from kernelnotes.refault.replays import Clock, Measured, Replay, have_numba, next_uses, replay, sweep
+    from kernelnotes.refault.replays import Clock, Measured, Replay, have_numba, next_uses, replay
+    from kernelnotes.refault.sweeps import sweep
 
 __all__ = [
     "ACTIVE",
@@ -87,6 +89,7 @@ __all__ = [
     "Replay",
     "Rules",
     "State",
+    "ablation",
     "activate",
     "activate_refault",
     "against",
@@ -99,6 +102,7 @@ __all__ = [
     "evict",
     "fifo",
     "have_numba",
+    "in_words",
     "is_full",
     "leave_shadow",
     "linux",
@@ -107,6 +111,7 @@ __all__ = [
     "next_uses",
     "oldest",
     "opt",
+    "predictions",
     "push_newest",
     "reclaim",
     "remove",
@@ -123,10 +128,18 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Whole traces need numpy and pandas; `Memory` does not, and runs where they are not installed.
-    if name in ("Clock", "Measured", "Replay", "have_numba", "next_uses", "replay", "sweep"):
+    if name in ("Clock", "Measured", "Replay", "have_numba", "next_uses", "replay"):
         from kernelnotes.refault import replays
 
         return getattr(replays, name)
+    if name in ("ablation", "predictions"):
+        from kernelnotes.refault import predicting
+
+        return getattr(predicting, name)
+    if name == "sweep":
+        from kernelnotes.refault import sweeps
+
+        return sweeps.sweep
     if name == "against":
         from kernelnotes.refault import recorded
 

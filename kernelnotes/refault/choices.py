@@ -50,3 +50,31 @@ DETAILS: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "shadow shrinker": {"shrink_nodes": 0},
     }
 )
+
+# How a reader sees the choices of `linux`: in words, what was chosen.
+_WORDS: Mapping[str, tuple[str, Mapping[int, str]]] = MappingProxyType(
+    {
+        "refault_demotes": ("a refault with R < active", {0: "-", 1: "earns a credit; reclaim spends it"}),
+        "refault_activates": (
+            "a refault with R <= active",
+            {0: "enters the inactive list", 1: "enters the active list"},
+        ),
+        "refaults_deactivate": ("activated refaults since the last reclaim", {0: "-", 1: "let it deactivate"}),
+        "ratio": ("active may be so many times inactive", {1: "1", 0: "sqrt(10 x GiB)"}),
+        "activation_ticks": ("the clock ticks at", {0: "evictions", 1: "evictions and activations"}),
+        "entry_after_tick": ("the shadow entry is written", {0: "before the tick", 1: "after the tick"}),
+        "second_reference": ("a page is activated at", {0: "its second access", 1: "its second reference"}),
+        "repeats_collapse": ("reads of one page in a row", {0: "each count", 1: "count once"}),
+        "batch": ("pages put on a list at once", {}),
+        "scan_by_priority": ("reclaim takes", {0: "a page", 1: "32 to 62 pages"}),
+        "stale_statistics": ("it decides on lengths", {0: "as they are", 1: "as of the last flush"}),
+        "charged_nodes": ("xarray nodes", {0: "cost nothing", 1: "take memory"}),
+        "shrink_nodes": ("nodes full of shadow entries", {0: "stay", 1: "are freed"}),
+    }
+)
+
+
+def in_words(choices: Choices) -> dict[str, str]:
+    """The choices of a rule set of Linux, in words: what is decided, and how."""
+    made = choices._asdict()
+    return {what: words.get(made[name], str(made[name])) for name, (what, words) in _WORDS.items()}

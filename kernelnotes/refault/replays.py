@@ -1,17 +1,16 @@
-"""Whole traces at full speed: replay and sweep."""
+"""Whole traces at full speed."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
@@ -37,8 +36,6 @@ from kernelnotes.refault.yardsticks import opt
 from kernelnotes.traces import Chunks, Trace, TraceLike, as_chunks, as_trace
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from kernelnotes.traces.chunks import Numbering
 
 
@@ -233,7 +230,7 @@ def _replayed(
         accesses=accesses,
         distances=np.asarray(distances, dtype=np.int64),
         series=pd.DataFrame(rows, columns=["access", *_SERIES]),
-        provenance=_model_of(trace),
+        provenance=model_of(trace),
         **counts,
     )
 
@@ -448,47 +445,16 @@ def next_uses(pages: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     return later
 
 
-def sweep(
-    trace: TraceLike,
-    memory: Sequence[int],
-    rules: Sequence[str | Rules],
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Replay `trace` at every size in `memory` (pages) under every one of `rules`, counts only.
-
-    executor : any concurrent.futures Executor, e.g. a process pool; by default one after the other
-    progress : show a bar on a terminal
-    Returns a DataFrame with a row per replay, sizes within rules: the columns of Replay.summary() and `miss_ratio`;
-    its `attrs` hold the name of the `trace` and the `provenance`.
-    Raises BadInput as `replay` does, before the first replay.
-    """
-    trace = as_trace(trace)
-    sizes = [check_memory(size, len(trace)) for size in _listed("memory", memory)]
-    tasks = [(rule_set(name), size) for name in _listed("rules", rules) for size in sizes]
-    if executor is not None and not hasattr(executor, "map"):
-        raise BadInput(f"executor is {executor!r}, expected a concurrent.futures Executor")
-    one = functools.partial(_one_of_sweep, trace)
-    results = executor.map(one, tasks) if executor else map(one, tasks)
-    shown = tqdm(results, total=len(tasks), desc="sweep", unit="replay", disable=None if progress else True)
-    frame = pd.DataFrame(shown)
-    frame.attrs = {"trace": trace.name, "provenance": _model_of(trace)}
-    return frame
-
-
-def _model_of(trace: Trace | Chunks) -> Provenance:
+def model_of(trace: Trace | Chunks) -> Provenance:
+    """The origin of a model's result over `trace`."""
     return MODEL if trace.provenance == MODEL else Provenance("model", over=trace.provenance)
 
 
-def _listed(what: str, given: Any) -> list[Any]:
+def listed(what: str, given: Any) -> list[Any]:
+    """`given` as a list; raises BadInput for what is no sequence, and for an empty one."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise BadInput(f"{what} is {given!r}, expected a sequence")
     listed = list(given)
     if not listed:
         raise BadInput(f"{what} is empty, expected at least one")
     return listed
-
-
-def _one_of_sweep(trace: Trace, task: tuple[Rules, int]) -> dict[str, Any]:
-    result = replay(trace, task[1], task[0], keep="counts")
-    return result.summary() | {"miss_ratio": result.miss_ratio}

@@ -35,6 +35,14 @@ LOOKS: Mapping[str, tuple[str, Any, str]] = {
     "lru": (PALETTE["green"], "--", "^"),
     "fifo": (PALETTE["purple"], ":", "v"),
     "opt": (INK, "-.", "D"),
+    "proposal-2012-patch": (PALETTE["orange"], "--", "X"),
+    "linux-3.15": (PALETTE["sky"], "-", "P"),
+    "linux-6.18": (INK, "-", "*"),
+    "clock": (GREY, ":", "x"),
+    "2q": (GREY, "-.", "h"),
+    "arc": (PALETTE["purple"], "--", "d"),
+    "s3fifo": (PALETTE["sky"], ":", "p"),
+    "sieve": (STRONG, ":", "+"),
 }
 ACTIVE_FILL, INACTIVE_FILL, SHADOW_FILL = "#cfe4f3", "#fdebc8", "#ffffff"
 
