@@ -94,7 +94,9 @@ def _runner(executor: Any, traces: Mapping[str, Trace], tasks: Sequence[_Task]) 
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
     elif client is not None:
-        futures = dict(zip(traces, client.scatter(list(traces.values()), broadcast=True), strict=True))
+        # hash=False: by its content a trace would have the name that the sweep before has just given up
+        scattered = client.scatter(list(traces.values()), broadcast=True, hash=False)
+        futures = dict(zip(traces, scattered, strict=True))
         yield functools.partial(_on_dask, client, futures)
     elif not isinstance(executor, Executor) and not hasattr(executor, "submit"):
         raise BadInput(f"executor is {executor!r}, expected a concurrent.futures Executor, 'processes' or 'none'")

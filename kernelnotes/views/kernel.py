@@ -161,7 +161,8 @@ def reaches(frame: pd.DataFrame, memory: int, caption: str = "") -> Output:
             axes.plot([0, most], [0, most], color=INK, linewidth=1, label="R told exactly what was missing")
             axes.axvline(memory, color=GREY, linewidth=1, linestyle=":")
             axes.set_title(name)
-            axes.set(xlabel="reuse distance (pages)", xlim=(0, None), ylim=(0, None))
+            axes.set(xlabel="reuse distance (pages)", xlim=(0, 1.05 * frame["reuse"].max()), ylim=(0, 1.05 * most))
+            axes.tick_params(axis="x", labelrotation=30)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         grid[0, 0].set_ylabel("memory + R (pages)")
