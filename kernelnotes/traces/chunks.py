@@ -128,7 +128,9 @@ class Numbering:
         if self._count >= MOST_PAGES // 2:
             raise BadInput(f"{self._name}: more than {self._count} distinct pages")
         self._table = np.full(2 * len(self._table), -1, dtype=np.int32)
-        self._labels = np.resize(self._labels, len(self._table) // 4 * 3)
+        labels = np.empty(len(self._table) // 4 * 3, dtype=np.int64)
+        labels[: self._count] = self._labels[: self._count]
+        self._labels = labels
         _compiled()[1](self._table, self._labels, self._count)
 
 
