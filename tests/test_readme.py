@@ -39,7 +39,7 @@ def test_example_runs_by_itself(example, tmp_path):
 
 
 def test_there_is_an_example_for_running_for_using_and_for_courses():
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     assert "kernelnotes doctor" in README
 
 
@@ -48,6 +48,20 @@ def test_doctor_runs_as_the_readme_says():
     done = subprocess.run([program, "doctor"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "numba" in done.stdout
+
+
+def test_traces_are_replayed_and_curves_drawn_as_the_readme_says(tmp_path):
+    commands = re.findall(r"^(sudo )?\.venv/bin/kernelnotes refault (\w+) (.*)$", README, re.M)
+    assert [(bool(root), name) for root, name, _ in commands] == [
+        *((False, "replay"), (False, "curve"), (True, "measure"), (True, "record"))
+    ]
+    traces.write(traces.zipf(500, 5000, seed=1), tmp_path / "trace.txt")
+    for _, name, options in commands[:2]:
+        words = options.replace("TRACE", str(tmp_path / "trace.txt")).replace("PAGES", "100").split()
+        program = Path(sys.executable).with_name("kernelnotes")
+        done = subprocess.run([program, "refault", name, *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "miss_ratio" in done.stdout
 
 
 @pytest.mark.needs("kernel types", "32-bit programs")

@@ -25,10 +25,9 @@ A **rule set** is a step function, which handles one access, and a row of choice
 same step function serves `Memory`, one access at a time on plain lists, and `replay`, where numba compiles it if
 it is installed.
 
-Left out on purpose: the kernel's batches of 32 pages, its separate lists for anonymous and file pages, PG_referenced,
-zones and cgroups, dirty pages, readahead, and the delayed statistics that today's kernel decides on.  `proposal-2012`
-is the proposal as the article tells it; the patches count credits, which an activation cancels and reclaim spends up
-to 32 at a time, ignore R = 0, and replace the rule of one half by the square root of 10 times the gigabytes.
+`two_lists` is the article's telling, and leaves out the kernel's batches, PG_referenced, and the old statistics that
+today's kernel decides on.  `linux` has them: the patches as posted, 3.15 and 6.18 are rows of its choices, and
+`predictions` puts them beside recorded runs.  Both leave out mapped pages, readahead, dirty pages and zones.
 """
 
 from typing import TYPE_CHECKING, Any
