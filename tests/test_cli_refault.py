@@ -46,7 +46,6 @@ def test_curve_prints_a_row_per_size(file):
     lru = [refault.replay(TRACE, size, "lru", keep="counts").miss_ratio for size in (100, 900)]
     assert [(row["memory"], row["miss_ratio"]) for row in rows] == [(100, lru[0]), (900, lru[1])]
     assert len(run("curve", file).stdout.splitlines()) == 22
-    assert "error" in run("curve", file, "--sample", "0.5").stdout
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, file):
@@ -73,7 +72,6 @@ def test_measure_prints_both_sides(file):
     assert low == high
     assert abs(found["measured"]["faults"] - low) <= max(0.05 * low, 200)
     assert "linux-6.18 (model)" in run("measure", file, "--memory", "600").stdout
-    assert "memory is 20, expected" in run("measure", file, "--memory", "20", status=2).stderr
 
 
 @pytest.mark.needs("cgroup memory", "filemap events")
@@ -93,7 +91,6 @@ def test_record_writes_a_recording_and_compares_it(tmp_path):
     assert found["lost"] == 0
     assert found["brought in"]["kernel"] >= 300
     assert len(recordings.read(output)) > 0
-    assert "300 accesses" not in run("replay", str(output), "--memory", "100").stdout
     assert "there is no folder" in run("record", "-o", str(tmp_path / "no" / "r"), "--", "true", status=2).stderr
 
 

@@ -120,7 +120,7 @@ def programs(draw):
     return pages, memory, sorted(flushes), sorted(foreign, key=lambda pair: pair[0])
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=100)
 @given(programs(), st.booleans())
 def test_replay_does_what_a_second_reading_says(program, charged):
     pages, memory, flushes, foreign = program

@@ -104,7 +104,7 @@ clocks = st.fixed_dictionaries({"entry_after_tick": st.integers(0, 1), "activati
 
 
 @pytest.mark.parametrize("rules", TWO_LISTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(pages=page_lists, memory=memories, share=shares, clock=clocks)
 def test_other_clocks_tick_as_they_say(rules, pages, memory, share, clock):
     told = Reference(
@@ -125,7 +125,7 @@ def fields(event):
 
 
 @pytest.mark.parametrize("rules", LISTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(pages=page_lists, memory=memories, share=shares, data=st.data())
 def test_memory_does_what_the_article_says(rules, pages, memory, share, data):
     anon = data.draw(st.just(set()) | st.sets(st.integers(0, 11)))
@@ -137,7 +137,7 @@ def test_memory_does_what_the_article_says(rules, pages, memory, share, data):
 
 
 @pytest.mark.parametrize("rules", LISTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(pages=page_lists, memory=memories, share=shares, data=st.data())
 def test_replay_does_what_the_article_says(rules, pages, memory, share, data):
     anon = data.draw(st.just(set()) | st.sets(st.sampled_from(pages)))
@@ -488,7 +488,7 @@ def test_lru_with_more_memory_hits_whatever_it_hit_with_less(pages):
 
 
 @by_name
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(pages=page_lists, memory=memories, data=st.data())
 def test_the_counts_add_up(rules, pages, memory, data):
     trace = Trace.of(pages, anon=some_anonymous(data, pages, rules))
