@@ -8,7 +8,9 @@ The program runs in a memory cgroup of its own, whose limit makes the kernel rec
 
 Both stamp their events from one counter (trace_clock `counter`), which puts them in one order across processors.
 
-Left out: writes to pages that are cached already, and touches of pages that are mapped already: they raise no event.
+Left out, since they raise no event: writes to pages that are cached already, touches of pages that are mapped already,
+and the part of a long read() that ends where a page is still on its way from the disk (filemap_get_pages() returns what
+it has before it comes to its tracepoint).
 
 Source: include/trace/events/filemap.h, mm/filemap.c, Documentation/trace/events.rst,
 Documentation/admin-guide/cgroup-v1/memory.rst.
