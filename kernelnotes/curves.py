@@ -27,22 +27,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kernelnotes import intrinsics
 from kernelnotes.errors import BadInput
+from kernelnotes.intrinsics import AHEAD, one_less_behind, ones, prefetch
 from kernelnotes.traces import TraceLike, as_chunks, as_trace
 
 COLD = -1  # the distance of a page's first access: no memory could have held it
 PARTS = 8  # of a sample, each with a curve of its own: how far they differ tells the error
-WORD, BLOCK = 32, 512  # positions per word of the bitmap, and per counter of the tree above it
+WORD, GROUP, STRETCH = 5, 11, 17  # log2 of the positions that a word of the bitmap, 64 words, and 64 groups have
 
 
 def reuse_distances(trace: TraceLike) -> npt.NDArray[np.int64]:
     """For each access how many other pages were touched since the last one to its page; COLD for the first.
 
-    The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result, and time in
-    proportion to accesses times the logarithm of the distinct pages.  Raises BadInput for what is no trace.
+    The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result; an access takes
+    some 30 ns, longer with many millions of pages.  Raises BadInput for what is no trace.
     """
-    window = _Window()
-    return np.concatenate([window.distances(pages, unique) for pages, unique in _parts(trace)])
+    distances = _Distances()
+    return np.concatenate([distances.each(pages, unique) for pages, unique in _parts(trace)])
 
 
 def miss_ratio(trace: TraceLike, sizes: Iterable[int] | None = None, sample: float = 1.0) -> pd.DataFrame:
@@ -62,12 +64,14 @@ def miss_ratio(trace: TraceLike, sizes: Iterable[int] | None = None, sample: flo
     wanted = None if sizes is None else _sizes(sizes)
     if sample != 1:
         return _estimated(_sampled(trace, sample), wanted).rename_axis("memory")
-    window, hits, accesses = _Window(), np.zeros(1, dtype=np.int64), 0
+    distances, hits, accesses = _Distances(), np.zeros(1, dtype=np.int64), 0
     for pages, unique in _parts(trace):
-        distances = window.distances(pages, unique)
-        hits = _sum(hits, np.bincount(distances[distances != COLD], minlength=1))
+        if unique + 1 > len(hits):
+            hits = np.concatenate([hits, np.zeros(max(unique + 1, len(hits) * 5 // 4) - len(hits), dtype=np.int64)])
+        distances.counted(pages, unique, hits)
         accesses += len(pages)
-    misses = accesses - np.concatenate([[0], np.cumsum(hits)])  # [m]: in a memory of m pages
+    hits[0] = 0  # those of no memory: first accesses
+    misses = accesses - np.cumsum(np.trim_zeros(hits, "b") if hits.any() else hits[:1])  # [m]: in a memory of m pages
     at = np.arange(1, len(misses)) if wanted is None else wanted
     frame = pd.DataFrame({"miss_ratio": misses[np.minimum(at, len(misses) - 1)] / accesses}, index=at)
     if wanted is None:
@@ -87,13 +91,6 @@ def _parts(trace: TraceLike) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
         yield pages, len(numbering)
     if empty:
         raise BadInput(f"{chunks.name}: it is empty, expected at least one access")
-
-
-def _sum(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
-    total = longer.copy()
-    total[: len(shorter)] += shorter
-    return total
 
 
 def _sizes(sizes: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -159,7 +156,7 @@ def _scaled(sample: _Sample, chosen: npt.NDArray[np.bool_], share: float) -> tup
     """Distances that occur, scaled to the whole trace, ascending; and the share of accesses that hit above each."""
     pages = sample.pages[chosen[sample.pages]]
     numbers = np.cumsum(chosen) - 1
-    distances = _Window().distances(numbers[pages].astype(np.int32), int(chosen.sum()))
+    distances = _Distances().each(numbers[pages].astype(np.int32), int(chosen.sum()))
     found, counts = np.unique(distances[distances != COLD], return_counts=True)
     expected = share * sample.accesses
     # As many accesses as there should be, the missing ones at distance 0: a hot page, in or out of the sample, is the
@@ -177,117 +174,154 @@ def _at(curve: tuple[npt.NDArray[Any], npt.NDArray[Any]], sizes: npt.NDArray[np.
 # ------------------------------------------------------------------------------------- one pass
 
 
-class _Window:
-    """What `one_pass` goes on with from part to part; it grows with the distinct pages."""
+class _Window(NamedTuple):
+    """Where the pages were touched last; a page is a number, a position too, and each touch takes the next position.
+
+    last : int32 per page, its position; COLD before its first access
+    page_at : int32 per position, the page that took it
+    bitmap : uint32 per word, a bit for each position at which a page was touched last
+    in_group : int32 per word, the bits in the words before it in its group
+    in_stretch : int32 per group, the bits in the groups before it in its stretch
+    in_all : int32 per stretch, the bits in all stretches before it
+    counts : int64, bits that are set, and the next position
+    """
+
+    last: npt.NDArray[np.int32]
+    page_at: npt.NDArray[np.int32]
+    bitmap: npt.NDArray[np.uint32]
+    in_group: npt.NDArray[np.int32]
+    in_stretch: npt.NDArray[np.int32]
+    in_all: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
+
+
+class _Distances:
+    """What goes on from part to part of a trace; it grows with the distinct pages."""
 
     def __init__(self) -> None:
-        self._last = np.zeros(0, dtype=np.int64)
-        self._page_at = np.zeros(0, dtype=np.int64)
-        self._bitmap, self._tree = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
-        self._place = np.zeros(2, dtype=np.int64)  # bits that are set, next position
+        self._window = _with_room(None, 0)
 
-    def distances(self, pages: npt.NDArray[np.int32], unique: int) -> npt.NDArray[np.int64]:
+    def counted(self, pages: npt.NDArray[np.int32], unique: int, hits: npt.NDArray[np.int64]) -> None:
+        """Add the next part's distances d to `hits`, at d + 1 (COLD at 0); `unique` pages are known at its end."""
+        self._run(pages, unique, hits, _NONE)
+
+    def each(self, pages: npt.NDArray[np.int32], unique: int) -> npt.NDArray[np.int64]:
         """Of the next part; `unique` pages are known at its end."""
-        one_pass, move_together = _pass()
-        if unique > len(self._last):
-            self._last = np.concatenate([self._last, np.full(unique - len(self._last), COLD, dtype=np.int64)])
-        window = -(-2 * max(unique, BLOCK) // BLOCK) * BLOCK
-        if window > len(self._page_at):
-            window = max(window, len(self._page_at) * 5 // 4 // BLOCK * BLOCK)  # seldom
-            page_at = np.zeros(window, dtype=np.int64)
-            page_at[: len(self._page_at)] = self._page_at
-            self._page_at = page_at
-            self._bitmap = np.zeros(window // WORD, dtype=np.int64)
-            self._tree = np.zeros(window // BLOCK + 1, dtype=np.int64)
-            move_together(self._last, self._page_at, self._bitmap, self._tree)
-            self._place[1] = self._place[0]
         distances = np.empty(len(pages), dtype=np.int64)
-        one_pass(pages, self._last, self._page_at, self._bitmap, self._tree, self._place, distances)
+        self._run(pages, unique, _NONE, distances)
         return distances
+
+    def _run(self, pages: npt.NDArray[np.int32], unique: int, hits: Any, distances: Any) -> None:
+        one_pass, move_together = _compiled() if importlib.util.find_spec("numba") else (_one_pass, _move_together)
+        if unique > len(self._window.last):
+            move_together(self._window)
+            self._window = _with_room(self._window, max(unique, len(self._window.last) * 5 // 4))  # seldom
+        one_pass(self._window, pages, hits, distances)
+
+
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def _with_room(old: _Window | None, pages: int) -> _Window:
+    # Twice as many positions as pages, so that to move them together costs O(1) per access.
+    positions = 2 * pages + 1
+    stretches = (positions >> STRETCH) + 1
+    words, groups = stretches << STRETCH - WORD, stretches << STRETCH - GROUP
+    window = _Window(
+        last=np.full(pages, COLD, dtype=np.int32),
+        page_at=np.zeros(positions, dtype=np.int32),
+        bitmap=np.zeros(words, dtype=np.uint32),
+        in_group=np.zeros(words, dtype=np.int32),
+        in_stretch=np.zeros(groups, dtype=np.int32),
+        in_all=np.zeros(stretches, dtype=np.int32),
+        counts=np.zeros(2, dtype=np.int64),
+    )
+    for name in window._fields if old else ():
+        given = getattr(old, name)
+        getattr(window, name)[: len(given)] = given
+    return window
 
 
 @functools.cache
-def _pass() -> tuple[Callable[..., None], Callable[..., None]]:
-    if not importlib.util.find_spec("numba"):
-        return one_pass, move_together
+def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
     import numba
 
     def compiled(function: Callable[..., None]) -> Callable[..., None]:
         try:
-            made: Callable[..., None] = numba.njit(cache=True)(function)
+            made: Callable[..., None] = numba.njit(cache=True, **intrinsics.OPTIONS)(function)
         except RuntimeError:  # there is no folder that numba could write to
-            made = numba.njit(function)
+            made = numba.njit(**intrinsics.OPTIONS)(function)
         return made
 
-    for function in (ones, move_together):
-        numba.extending.register_jitable(function)
-    return compiled(one_pass), compiled(move_together)
+    intrinsics.register()
+    for function in (_bits_upto, _clear, _append):
+        numba.extending.register_jitable(forceinline=True, **intrinsics.OPTIONS)(function)
+    numba.extending.register_jitable(**intrinsics.OPTIONS)(_move_together)
+    return compiled(_one_pass), compiled(_move_together)
 
 
-def one_pass(pages: Any, last: Any, page_at: Any, bitmap: Any, tree: Any, place: Any, distances: Any) -> None:
-    """The distances of all accesses.
+def _one_pass(w: _Window, pages: Any, hits: Any, distances: Any) -> None:
+    """Count the distances of all accesses in `hits`, or write them to `distances`; the other one is empty.
 
-    Each access takes the next position of a window, and its bit in the bitmap; the page's earlier position loses its
-    own.  So bits are where pages were touched last, and the bits behind a position count the pages since.  `tree` is a
-    Fenwick tree over blocks of the bitmap.  When the window is full the positions are moved together.
+    Each access takes the next position, and its bit in the bitmap; the page's earlier position loses its own.  So the
+    bits behind a position count the pages touched since.  When no position is left they are moved together.
     """
-    window, live, now = len(page_at), place[0], place[1]
+    keep = len(distances) > 0
     for k in range(len(pages)):
+        if k + AHEAD < len(pages):
+            prefetch(w.last, pages[k + AHEAD])
         page = pages[k]
-        if now == window:
-            move_together(last, page_at, bitmap, tree)
-            now = live
-        before = last[page]
-        if before == COLD:
-            distances[k] = COLD
-            live += 1
+        if w.counts[1] == len(w.page_at):
+            _move_together(w)
+        before, distance = int(w.last[page]), COLD
+        if before != COLD:
+            distance = w.counts[0] - _bits_upto(w, before)
+            _clear(w, before)
+        _append(w, page)
+        if keep:
+            distances[k] = distance
         else:
-            # Bits up to and with `before`: those of its word, of the words before it in its block, of earlier blocks.
-            word, block = before // WORD, before // BLOCK
-            upto = ones(bitmap[word] & ((2 << before % WORD) - 1))
-            for w in range(block * (BLOCK // WORD), word):
-                upto += ones(bitmap[w])
-            i = block
-            while i > 0:
-                upto += tree[i]
-                i -= i & -i
-            distances[k] = live - upto
-            bitmap[word] ^= 1 << before % WORD
-            i = block + 1
-            while i < len(tree):
-                tree[i] -= 1
-                i += i & -i
-        last[page], page_at[now] = now, page
-        bitmap[now // WORD] |= 1 << now % WORD
-        i = now // BLOCK + 1
-        while i < len(tree):
-            tree[i] += 1
-            i += i & -i
-        now += 1
-    place[0], place[1] = live, now
+            hits[distance + 1] += 1
 
 
-def ones(word: Any) -> Any:
-    """How many of its 32 bits are set."""
-    word = word - ((word >> 1) & 0x55555555)
-    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
-    word = (word + (word >> 4)) & 0x0F0F0F0F
-    return ((word * 0x01010101) >> 24) & 0xFF
+def _bits_upto(w: _Window, position: int) -> int:
+    """How many bits are set up to this position, itself included."""
+    word = position >> WORD
+    bits: int = w.in_all[position >> STRETCH] + w.in_stretch[position >> GROUP] + w.in_group[word]
+    return bits + ones(w.bitmap[word] & (2 << (position & 31)) - 1)
 
 
-def move_together(last: Any, page_at: Any, bitmap: Any, tree: Any) -> None:
+def _clear(w: _Window, position: int) -> None:
+    """Clear the bit; no part behind that of the next position is counted yet."""
+    w.bitmap[position >> WORD] ^= 1 << (position & 31)
+    one_less_behind(w.in_group, position >> WORD)
+    one_less_behind(w.in_stretch, position >> GROUP)
+    for i in range((position >> STRETCH) + 1, (w.counts[1] >> STRETCH) + 1):
+        w.in_all[i] -= 1
+    w.counts[0] -= 1
+
+
+def _append(w: _Window, page: int) -> None:
+    """Give the page the next position, and set its bit."""
+    bits, position = w.counts[0], w.counts[1]
+    if position & 31 == 0:  # a new word
+        group, stretch = position >> GROUP, position >> STRETCH
+        if position == stretch << STRETCH:
+            w.in_all[stretch] = bits
+        if position == group << GROUP:
+            w.in_stretch[group] = bits - w.in_all[stretch]
+        w.in_group[position >> WORD] = bits - w.in_all[stretch] - w.in_stretch[group]
+    w.last[page], w.page_at[position] = position, page
+    w.bitmap[position >> WORD] |= 1 << (position & 31)
+    w.counts[0], w.counts[1] = bits + 1, position + 1
+
+
+def _move_together(w: _Window) -> None:
     """Give the pages that were touched the first positions, in their order."""
-    live = 0
-    for position in range(len(page_at)):
-        page = page_at[position]
-        if last[page] == position:
-            last[page], page_at[live] = live, page
-            live += 1
-    bitmap[:] = 0
-    tree[:] = 0
-    for position in range(live):
-        bitmap[position // WORD] |= 1 << position % WORD
-        i = position // BLOCK + 1
-        while i < len(tree):
-            tree[i] += 1
-            i += i & -i
+    end = w.counts[1]
+    w.counts[:] = 0
+    for position in range(end):
+        page, bit = w.page_at[position], 1 << (position & 31)
+        if w.bitmap[position >> WORD] & bit:
+            w.bitmap[position >> WORD] ^= bit
+            _append(w, page)

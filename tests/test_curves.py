@@ -2,12 +2,13 @@
 
 import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelnotes import curves, refault, traces
+from kernelnotes import curves, intrinsics, refault, traces
 from kernelnotes.errors import BadInput
 
 
@@ -22,6 +23,7 @@ def searched(pages):
     return found
 
 
+intrinsics.register()
 ACCESSES = st.lists(st.integers(0, 40), min_size=1, max_size=300)
 
 
@@ -31,23 +33,49 @@ def test_a_distance_is_the_number_of_other_pages_in_between(pages):
     assert curves.reuse_distances(pages).tolist() == searched(pages)
 
 
-def test_the_window_is_moved_together_many_times_and_nothing_is_lost():
-    # 600 pages: a window of 1,536 positions, 25,000 accesses.
-    pages = (traces.zipf(600, 20_000, 0.9, seed=3) + traces.cyclic(500, 10)).pages
+# 600 pages: a window of 1,201 positions; 3,000 pages: three groups of them and a part.
+LONG = {
+    "moved together many times": traces.zipf(600, 20_000, 0.9, seed=3) + traces.cyclic(500, 10),
+    "several groups": traces.cyclic(3000, 2) + traces.uniform(3000, 3000, seed=4),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_nothing_is_lost_in_a_long_trace(name):
+    pages = LONG[name].pages
     assert curves.reuse_distances(pages).tolist() == searched(pages.tolist())
 
 
+def test_stretches_of_the_window_are_counted_in_full():
+    pages = 150_000  # more positions than one stretch has
+    distances = curves.reuse_distances(traces.cyclic(pages, 3))
+    assert distances[pages:].tolist() == [pages - 1] * 2 * pages
+    back = np.concatenate([np.arange(pages), np.arange(pages)[::-1]])
+    assert curves.reuse_distances(back)[pages:].tolist() == list(range(pages))
+
+
 def test_compiled_or_not_the_distances_are_the_same(monkeypatch):
-    pages = traces.zipf(300, 3000, 1.0, seed=2).pages
-    compiled = curves.reuse_distances(pages)
+    pages = (traces.zipf(300, 3000, 1.0, seed=2) + traces.cyclic(3000, 1)).pages
+    compiled, curve = curves.reuse_distances(pages), curves.miss_ratio(pages)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.setattr(curves, "_pass", lambda: (curves.one_pass, curves.move_together))
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
     assert curves.reuse_distances(pages).tolist() == compiled.tolist()
+    assert curves.miss_ratio(pages).equals(curve)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_the_bits_of_a_word_are_counted(word):
-    assert curves.ones(word) == word.bit_count()
+@numba.njit
+def both(word, array, index):
+    intrinsics.one_less_behind(array, index)
+    return intrinsics.ones(word)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 127))
+@settings(max_examples=50, deadline=None)
+def test_what_a_processor_does_at_once_is_what_python_does(word, index):
+    compiled, interpreted = (np.arange(128, dtype=np.int32) for _ in range(2))
+    assert both(np.uint32(word), compiled, index) == intrinsics.ones(word) == word.bit_count()
+    intrinsics.one_less_behind(interpreted, index)
+    assert compiled.tolist() == interpreted.tolist()
 
 
 @given(ACCESSES)

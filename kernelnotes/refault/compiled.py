@@ -14,41 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import register_jitable
 
+from kernelnotes import intrinsics
 from kernelnotes.errors import BadInput
+from kernelnotes.intrinsics import OPTIONS
 from kernelnotes.refault import article, choices, kernel, lists, loop, yardsticks
-
-_OPTIONS: dict[str, Any] = {"_nrt": False}
 
 
 @functools.cache
 def _register() -> None:
     for function in (*loop.OPERATIONS, *loop.BUILT_IN, loop.run):
-        register_jitable(forceinline=function not in kernel.SELDOM, **_OPTIONS)(function)
-    overload(lists.prefetch, jit_options=_OPTIONS)(lambda array, index: lambda array, index: _prefetch(array, index))
-
-
-def _generate_prefetch(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    array_type, index_type = signature.args
-    data = context.make_array(array_type)(context, builder, arguments[0]).data
-    where = builder.gep(data, [context.cast(builder, arguments[1], index_type, types.intp)])
-    number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-    function_type = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-    for_writing, keep_in_all_caches, data_not_code = (ir.Constant(number, value) for value in (1, 3, 1))
-    builder.call(function, [builder.bitcast(where, pointer), for_writing, keep_in_all_caches, data_not_code])
-    return context.get_dummy_value()
-
-
-_prefetch = intrinsic(lambda typing_context, array, index: (types.void(array, index), _generate_prefetch))
+        register_jitable(forceinline=function not in kernel.SELDOM, **OPTIONS)(function)
+    intrinsics.register()
 
 
 def _sources() -> str:
     """A digest of all that is compiled: numba itself asks only one file whether what it kept on disk is stale."""
-    files = (Path(module.__file__) for module in (article, choices, kernel, lists, loop, yardsticks) if module.__file__)
+    modules = (intrinsics, article, choices, kernel, lists, loop, yardsticks)
+    files = (Path(module.__file__) for module in modules if module.__file__)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -63,9 +47,9 @@ def built_in(step: Callable[..., Any]) -> Callable[..., None]:
         run_step(step, m, rules, pages, start, stop, distances)
 
     try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **_OPTIONS)(run)
+        compiled: Callable[..., None] = numba.njit(cache=True, **OPTIONS)(run)
     except RuntimeError:  # there is no folder that numba could write to
-        compiled = numba.njit(**_OPTIONS)(run)
+        compiled = numba.njit(**OPTIONS)(run)
     return compiled
 
 
@@ -75,8 +59,8 @@ def custom(step: Callable[..., Any]) -> Callable[..., None]:
     Calling it raises BadInput for a step function that cannot be compiled.
     """
     _register()
-    run = numba.njit(**_OPTIONS)(loop.run)
-    compiled = numba.njit(forceinline=True, **_OPTIONS)(step)
+    run = numba.njit(**OPTIONS)(loop.run)
+    compiled = numba.njit(forceinline=True, **OPTIONS)(step)
 
     def run_custom(*arguments: Any) -> None:
         try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kernelnotes.intrinsics import AHEAD, prefetch
+
 if TYPE_CHECKING:
     from kernelnotes.refault.choices import Choices
 
@@ -166,13 +168,6 @@ def leave_shadow(m: State, rules: Choices, page: int) -> None:
     m.word[page] = entry << ENTRY | m.word[page] & ANON | SHADOW
     m.n[WORKINGSET_TIME] += 1
     m.n[EVICTIONS] += 1
-
-
-AHEAD = 16  # accesses; long enough for a line of memory to arrive
-
-
-def prefetch(array: Any, index: int) -> None:
-    """Ask the processor to fetch array[index] early.  Compiled code only; changes no result."""
 
 
 OPERATIONS = (push_newest, oldest, take_oldest, remove, _squeeze, look_up_shadow, is_full, evict, leave_shadow)

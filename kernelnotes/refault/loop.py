@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from kernelnotes.intrinsics import AHEAD, prefetch
 from kernelnotes.refault import article, kernel, lists, yardsticks
 from kernelnotes.refault.choices import Choices
-from kernelnotes.refault.lists import AHEAD, State, prefetch
+from kernelnotes.refault.lists import State
 
 Step: TypeAlias = "Callable[[State, Choices, int], int]"
 

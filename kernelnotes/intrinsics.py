@@ -1,0 +1,70 @@
+"""Three things that a processor does at once and Python cannot say so; as plain Python they work too, only slower.
+
+    ones(word)                      how many of the 32 bits of `word` are set
+    one_less_behind(array, index)   subtract 1 from all elements behind, up to the next index divisible by 64
+    prefetch(array, index)          fetch array[index] early: it changes no result, and as plain Python nothing at all
+
+`register()` tells numba of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+AHEAD = 16  # accesses; long enough for a line of memory to arrive
+OPTIONS: dict[str, Any] = {"_nrt": False}  # of what is compiled: without reference counts on the arrays
+
+
+def prefetch(array: Any, index: int) -> None:
+    """Ask the processor to fetch array[index] early.  Compiled code only; changes no result."""
+
+
+def ones(word: Any) -> int:
+    """How many of its 32 bits are set."""
+    return int(word).bit_count()
+
+
+def one_less_behind(array: Any, index: int) -> None:
+    """Subtract 1 from array[index + 1:end], an int32 array, where `end` is the next number divisible by 64."""
+    array[index + 1 : (index | 63) + 1] -= 1
+
+
+@functools.cache
+def register() -> None:
+    """Tell numba of them; once is enough."""
+    import numpy as np
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic, overload
+
+    number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+
+    def fetch(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type, index_type = signature.args
+        data = context.make_array(array_type)(context, builder, arguments[0]).data
+        where = builder.gep(data, [context.cast(builder, arguments[1], index_type, types.intp)])
+        function_type = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        for_writing, keep_in_all_caches, data_not_code = (ir.Constant(number, value) for value in (1, 3, 1))
+        builder.call(function, [builder.bitcast(where, pointer), for_writing, keep_in_all_caches, data_not_code])
+        return context.get_dummy_value()
+
+    def count(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = context.cast(builder, arguments[0], signature.args[0], types.uint32)
+        return context.cast(builder, builder.ctpop(word), types.uint32, types.int64)
+
+    def subtract(array: Any, index: Any) -> Any:
+        # All 64, most of them by 0: with no end to guess at this becomes a few vector instructions.
+        first, at = index & ~63, np.int32(index & 63)
+        for i in range(64):
+            array[first + i] -= np.int32(np.int32(i) > at)
+
+    def subtracts(array: Any, index: Any) -> Any:
+        return subtract
+
+    fetched = intrinsic(lambda typing_context, array, index: (types.void(array, index), fetch))
+    counted = intrinsic(lambda typing_context, word: (types.int64(word), count))
+    overload(prefetch, jit_options=OPTIONS)(lambda array, index: lambda array, index: fetched(array, index))
+    overload(one_less_behind, jit_options=OPTIONS)(subtracts)
+    overload(ones, jit_options=OPTIONS)(lambda word: lambda word: counted(word))
