@@ -19,7 +19,7 @@ test:  ## lint, types, every test (make test PYTEST="-k doctor" for some)
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
-	$(VENV) -m pytest $(PYTEST)
+	$(VENV) tools/tests.py $(PYTEST)
 
 bench:  ## the benchmarks at full count
 	@$(PYTHON) tools/setup.py bench

@@ -6,10 +6,12 @@ import importlib.metadata
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -189,6 +191,20 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_the_workflow_runs_both_commands():
     [workflow] = (ROOT / ".github/workflows").glob("*.yml")
     assert {"make test", "make book"} <= set(re.findall(r"make \w+", workflow.read_text()))
+
+
+def test_each_test_is_in_one_of_the_runs(monkeypatch):
+    tests = runpy.run_path(str(ROOT / "tools" / "tests.py"))
+    ran = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, cwd: ran.append(command) or SimpleNamespace(returncode=len(ran) - 1)
+    )
+    assert tests["main"]([]) == 1  # the second run's status: that of the first was 0
+    beside, alone = (command[3:] for command in ran)
+    assert [part for part in beside if part.startswith(("tests", "--ignore"))] == ["tests", "--ignore=tests/live"]
+    assert alone == ["tests/live"]
+    assert tests["main"](["-k", "doctor"]) == 2
+    assert ran[2][3:] == ["-k", "doctor"]
 
 
 # ------------------------------------------------------------------------------------- pinned versions

@@ -210,13 +210,17 @@ def hold_steps(held: Held | None) -> list[Step]:
 
     Otherwise the peer would acknowledge what was dumped as never sent, and the target ignore all that says so.
     """
-    return _window(Window(*c.REPAIR_WINDOW.unpack(held.window))._replace(snd_wnd=0), 0) if held else []
+    return _window(_of(held)._replace(snd_wnd=0), 0) if held else []
+
+
+def _of(held: Held) -> Window:
+    return Window(*c.REPAIR_WINDOW.unpack(held.window))
 
 
 def resume_steps(before: Before, held: Held | None = None) -> list[Step]:
     """As it was before; may be performed at any point of freezing and dumping."""
     return [
-        *([_tcp("windows", TcpOption.TCP_REPAIR_WINDOW, held.window)] if held else []),
+        *(_window(_of(held), 0) if held else []),
         SELECT_NONE._replace(ignored=(errno.EPERM,)),
         *([] if before.oobinline else [_OOB_OFF]),
         *([] if before.peek_off == -1 else [_sol("SO_PEEK_OFF", SocketOption.SO_PEEK_OFF, before.peek_off)]),
@@ -546,6 +550,10 @@ def _window(w: Window, room_for_fin: int) -> list[Step]:
     if w == NO_WINDOW:  # a kernel before 4.8: the probe's answer will tell
         return []
     snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup = w
+    if 0 < (snd_wl1 - rcv_wup - rcv_wnd) % 2**32 < 2**31:
+        # A kernel without memory for what arrives takes all of its window back (tcp_select_window(), ICSK_ACK_NOMEM).
+        # Then snd_wl1, of a segment that came out of order, is beyond it, and tcp_repair_set_window() refuses that.
+        snd_wl1 = rcv_wup
     rcv_wnd, rcv_wup = (rcv_wnd + room_for_fin) & 0xFFFFFFFF, (rcv_wup - room_for_fin) & 0xFFFFFFFF
     block = c.REPAIR_WINDOW.pack(snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup)
     return [Step("windows", "setsockopt", (c.IPPROTO_TCP, _REPAIR_WINDOW, block))]

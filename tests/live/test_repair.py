@@ -869,6 +869,45 @@ def test_data_that_came_out_of_order_is_sent_again_by_the_peer(world, kind):
     goes_on(a, b)
 
 
+def windows(sock):
+    """Those of a socket that is not in repair mode."""
+    sock.setsockopt(c.IPPROTO_TCP, TcpOption.TCP_REPAIR, 1)
+    found = sock.getsockopt(c.IPPROTO_TCP, TcpOption.TCP_REPAIR_WINDOW, c.REPAIR_WINDOW.size)
+    sock.setsockopt(c.IPPROTO_TCP, TcpOption.TCP_REPAIR, -1)
+    return c.Window(*c.REPAIR_WINDOW.unpack(found))
+
+
+@case(21)
+@every_kind
+@pytest.mark.parametrize("unsent", [0, 500_000])
+def test_a_window_that_was_taken_back_for_want_of_memory_is_moved(world, kind, unsent):
+    before = world.peer.sysctl("net.ipv4.tcp_sack", "0")
+    a, b = world.pair(kind)
+    world.peer.sysctl("net.ipv4.tcp_sack", before)
+    goes_on(a, b)
+    parts = [data(size, seed) for seed, size in enumerate((20_000, 1000, 1000))]
+    b.setsockopt(c.IPPROTO_TCP, TcpOption.TCP_NODELAY, 1)
+    with watched(world.peer):
+        b.sendall(parts[0])
+        until(lambda: streams.unread(a) == len(parts[0]))
+        with world.lab.drop(1, source=world.peer):
+            b.sendall(parts[1])
+        b.sendall(parts[2])
+        until(lambda: out_of_order(a) == 1)
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        until(lambda: windows(a).rcv_wnd == 0)  # the peer sent the missing part again, and there was no room for it
+        snd_wl1, *_, rcv_wup = windows(a)
+        assert 0 < (snd_wl1 - rcv_wup) % 2**32 < 2**31
+        a.setblocking(False)
+        sent = a.send(data(unsent, 3)) if unsent else 0
+        a.setblocking(True)
+        a, _ = world.move(kind, a)
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        assert digest(read(a, 22_000)) == digest(b"".join(parts))
+        assert digest(read(b, sent)) == digest(data(unsent, 3)[:sent])
+    goes_on(a, b)
+
+
 # ------------------------------------------------------------------------------------- the socket's own settings
 
 
