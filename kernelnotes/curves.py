@@ -34,14 +34,14 @@ from kernelnotes.traces import TraceLike, as_chunks, as_trace
 
 COLD = -1  # the distance of a page's first access: no memory could have held it
 PARTS = 8  # of a sample, each with a curve of its own: how far they differ tells the error
-WORD, GROUP, STRETCH = 5, 11, 17  # log2 of the positions that a word of the bitmap, 64 words, and 64 groups have
+WORD, GROUP, STRETCH = 5, 11, 17  # log2 of the positions of a word of the bitmap, of 64 words, of 64 groups
 
 
 def reuse_distances(trace: TraceLike) -> npt.NDArray[np.int64]:
     """For each access how many other pages were touched since the last one to its page; COLD for the first.
 
-    The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result; an access takes
-    some 30 ns, longer with many millions of pages.  Raises BadInput for what is no trace.
+    The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result; an access
+    takes some 40 ns, longer with many millions of pages.  Raises BadInput for what is no trace.
     """
     distances = _Distances()
     return np.concatenate([distances.each(pages, unique) for pages, unique in _parts(trace)])
