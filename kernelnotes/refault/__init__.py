@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelnotes.refault.article import activate, activate_refault, demote, reclaim, two_lists
 from kernelnotes.refault.choices import DETAILS, Choices, in_words
+from kernelnotes.refault.generations import mglru
 from kernelnotes.refault.kernel import linux
 from kernelnotes.refault.lists import (
     ACTIVE,
@@ -107,6 +108,7 @@ __all__ = [
     "linux",
     "look_up_shadow",
     "lru",
+    "mglru",
     "next_uses",
     "oldest",
     "opt",

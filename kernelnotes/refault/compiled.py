@@ -19,19 +19,20 @@ from numba.extending import register_jitable
 from kernelnotes import intrinsics
 from kernelnotes.errors import BadInput
 from kernelnotes.intrinsics import OPTIONS
-from kernelnotes.refault import article, choices, kernel, lists, loop, yardsticks
+from kernelnotes.refault import article, choices, generations, kernel, lists, loop, yardsticks
 
 
 @functools.cache
 def _register() -> None:
+    seldom = (*kernel.SELDOM, *generations.SELDOM)
     for function in (*loop.OPERATIONS, *loop.BUILT_IN, loop.run):
-        register_jitable(forceinline=function not in kernel.SELDOM, **OPTIONS)(function)
+        register_jitable(forceinline=function not in seldom, **OPTIONS)(function)
     intrinsics.register()
 
 
 def _sources() -> str:
     """A digest of all that is compiled: numba itself asks only one file whether what it kept on disk is stale."""
-    modules = (intrinsics, article, choices, kernel, lists, loop, yardsticks)
+    modules = (intrinsics, article, choices, generations, kernel, lists, loop, yardsticks)
     files = (Path(module.__file__) for module in modules if module.__file__)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

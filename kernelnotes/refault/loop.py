@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from kernelnotes.intrinsics import AHEAD, prefetch
-from kernelnotes.refault import article, kernel, lists, yardsticks
+from kernelnotes.refault import article, generations, kernel, lists, yardsticks
 from kernelnotes.refault.choices import Choices
 from kernelnotes.refault.lists import State
 
@@ -25,8 +25,14 @@ def run(step: Step, m: State, rules: Choices, pages: Any, start: int, stop: int,
 
 
 BUILT_IN = (
-    *(article.two_lists, article.fixed_lists, kernel.linux),
+    *(article.two_lists, article.fixed_lists, kernel.linux, generations.mglru),
     *(yardsticks.fifo, yardsticks.lru, yardsticks.clock, yardsticks.sieve),
     *(yardsticks.two_queues, yardsticks.arc, yardsticks.s3fifo, yardsticks.opt),
 )
-OPERATIONS = (*lists.OPERATIONS, *article.OPERATIONS, *yardsticks.OPERATIONS, *kernel.OPERATIONS)
+OPERATIONS = (
+    *lists.OPERATIONS,
+    *article.OPERATIONS,
+    *yardsticks.OPERATIONS,
+    *kernel.OPERATIONS,
+    *generations.OPERATIONS,
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernelnotes.errors import BadInput
+from kernelnotes.refault.generations import GENERATION, mglru
 from kernelnotes.refault.kernel import ADDING, AGES, BATCH, LENGTHS, NEVER, TICK, linux
 from kernelnotes.refault.lists import (
     ACTIVE,
@@ -215,13 +216,16 @@ class Memory:
     @property
     def unmapped(self) -> set[Hashable]:
         """The inactive pages whose next reference takes a soft fault, because they were demoted."""
+        if self.rules.step is mglru:  # which unmaps nothing; it counts in that place
+            return set()
         return {p for p, w in zip(self._labels, self._m.word, strict=True) if w & RESIDENT and w & UNMAPPED}
 
     @property
     def shadow(self) -> dict[Hashable, int]:
-        """The shadow entries: for each evicted page, workingset_time when it was evicted."""
+        """The shadow entries: for each evicted page, workingset_time when it was evicted, or `mglru` its generation."""
         words = zip(self._labels, self._m.word, strict=True)
-        return {page: word >> ENTRY for page, word in words if not word & RESIDENT and word & SHADOW}
+        shift = GENERATION if self.rules.step is mglru else ENTRY
+        return {page: word >> shift for page, word in words if not word & RESIDENT and word & SHADOW}
 
     @property
     def workingset_time(self) -> int:

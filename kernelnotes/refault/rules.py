@@ -11,6 +11,7 @@ from typing import Any
 from kernelnotes.errors import BadInput
 from kernelnotes.refault.article import two_lists
 from kernelnotes.refault.choices import DETAILS, Choices
+from kernelnotes.refault.generations import mglru
 from kernelnotes.refault.kernel import BATCH, linux
 from kernelnotes.refault.lists import ACTIVE, INACTIVE, LENGTH, State
 from kernelnotes.refault.loop import Step
@@ -119,6 +120,7 @@ RULES: Mapping[str, Rules] = MappingProxyType(
                 "mm/workingset.c and mm/filemap.c, commit a528910e12ec, v3.15",
             ),
             Rules("linux-6.18", linux, _TODAY, "mm/workingset.c, swap.c, vmscan.c, shrinker.c and memcontrol.c, v6.18"),
+            Rules("mglru-simplified", mglru, _AFTER, "mm/vmscan.c, swap.c and workingset.c, v6.18, CONFIG_LRU_GEN"),
             Rules("fifo", fifo, _AFTER, "a yardstick: the inactive list alone"),
             Rules("lru", lru, _AFTER, "a yardstick: least recently used"),
             Rules("clock", clock, _AFTER, "a yardstick: Corbato, MIT Project MAC MEMO-M-376, 1968"),

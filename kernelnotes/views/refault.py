@@ -38,6 +38,7 @@ LOOKS: Mapping[str, tuple[str, Any, str]] = {
     "proposal-2012-patch": (PALETTE["orange"], "--", "X"),
     "linux-3.15": (PALETTE["sky"], "-", "P"),
     "linux-6.18": (INK, "-", "*"),
+    "mglru-simplified": (PALETTE["blue"], ":", ">"),
     "clock": (GREY, ":", "x"),
     "2q": (GREY, "-.", "h"),
     "arc": (PALETTE["purple"], "--", "d"),
