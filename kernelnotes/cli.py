@@ -432,7 +432,7 @@ def record(
         return
     lost = f", {found.lost:,} LOST: use a larger --buffer" if found.lost else ", none lost"
     print(f"{output}: {len(found):,} events{lost}; {found.provenance}\n")
-    print(f"beside linux-6.18 with room for {frame.attrs['memory']:,} pages (model, no readahead, no mapped pages):\n")
+    print(f"beside linux-6.18 with room for {frame.attrs['memory']:,} pages (model, no mapped pages):\n")
     print(frame.to_string(float_format=lambda number: f"{number:+.1%}"))
 
 

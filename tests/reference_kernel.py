@@ -9,11 +9,12 @@ BATCH, CLUSTER = 31, 32
 
 
 class ReferenceKernel:
-    """A cgroup of `memory` pages; `flushes` and `foreign` as in refault.replay."""
+    """A cgroup of `memory` pages; `flushes`, `foreign` and `ahead` as in refault.replay."""
 
-    def __init__(self, memory, flushes=(), foreign=(), charged=True):
+    def __init__(self, memory, flushes=(), foreign=(), ahead=(), charged=True):
         self.memory, self.charged = memory, charged
         self.flushes, self.foreign = deque(sorted(flushes)), deque(sorted(foreign, key=lambda pair: pair[0]))
+        self.ahead, self.read_ahead = deque(sorted(ahead, key=lambda pair: pair[0])), 0
         self.inactive, self.active = {}, {}  # dicts keep their order, and lose a page from the middle in no time
         self.adding, self.activating = [], []
         self.is_active, self.referenced = set(), set()
@@ -32,6 +33,11 @@ class ReferenceKernel:
             self.flush()
         while self.foreign and self.foreign[0][0] <= self.now:
             self._foreign(self.foreign.popleft()[1])
+        while self.ahead and self.ahead[0][0] <= self.now:
+            _, early = self.ahead.popleft()
+            if not self._resident(early):
+                self.read_ahead += 1
+                self._bring_in(early)
         self.now += 1
         again, self.last = page == self.last, page
         if self._resident(page):
@@ -39,6 +45,11 @@ class ReferenceKernel:
                 self._mark(page)
             return -1
         self.counts["faults"] += 1
+        distance = self._bring_in(page)
+        self._mark(page)
+        return distance
+
+    def _bring_in(self, page):
         self._make_room(1)
         self._enter_node(page)
         distance = -2
@@ -53,7 +64,6 @@ class ReferenceKernel:
         self.adding.append(page)
         if len(self.adding) == BATCH:
             self._drain_adding()
-        self._mark(page)
         return distance
 
     def flush(self):

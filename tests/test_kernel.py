@@ -106,7 +106,7 @@ def test_without_flushes_the_statistics_are_never_stale():
 
 @st.composite
 def programs(draw):
-    """Accesses, memory, flushes and evictions from outside that make everything happen, often at once."""
+    """Accesses, memory, and flushes, evictions and readahead that make everything happen, often at once."""
     seed, memory = draw(st.integers(0, 2**32)), draw(st.integers(40, 300))
     rng = random.Random(seed)
     footprint, n = draw(st.integers(memory // 2, 4 * memory)), draw(st.integers(100, 3000))
@@ -117,24 +117,27 @@ def programs(draw):
     pages[at:] = [spread * (i % footprint) for i in range(n - at)]
     flushes = rng.sample(range(n), min(n, draw(st.sampled_from((0, 1, 5, n // 20)))))
     foreign = [(rng.randrange(n), rng.choice(pages)) for _ in range(draw(st.sampled_from((0, 0, 3, 40))))]
-    return pages, memory, sorted(flushes), sorted(foreign, key=lambda pair: pair[0])
+    ahead = [(rng.randrange(n), rng.choice(pages)) for _ in range(draw(st.sampled_from((0, 0, 30, 300))))]
+    foreign, ahead = (sorted(pairs, key=lambda pair: pair[0]) for pairs in (foreign, ahead))
+    return pages, memory, {"flushes": sorted(flushes), "foreign": foreign, "ahead": ahead}
 
 
 @settings(deadline=None, max_examples=100)
 @given(programs(), st.booleans())
 def test_replay_does_what_a_second_reading_says(program, charged):
-    pages, memory, flushes, foreign = program
-    told = ReferenceKernel(memory, flushes, foreign, charged)
+    pages, memory, others = program
+    told = ReferenceKernel(memory, **others, charged=charged)
     rules = TODAY if charged else TODAY.without("charged nodes")
     try:
         distances = [told.access(page) for page in pages]
     except MemoryError:
         with pytest.raises(BadInput, match=r"too few .* there is nothing left to reclaim"):
-            refault.replay(pages, min(memory, len(pages)), rules, flushes=flushes, foreign=foreign)
+            refault.replay(pages, min(memory, len(pages)), rules, **others)
         return
     if memory > len(pages):
         return
-    ours = refault.replay(pages, memory, rules, flushes=flushes, foreign=foreign)
+    ours = refault.replay(pages, memory, rules, **others)
+    assert ours.read_ahead == told.read_ahead
     assert ours.distances.tolist() == distances
     assert ours.summary().items() >= told.counts.items()
     end = ours.series.iloc[-1]
@@ -260,9 +263,11 @@ def test_flushes_and_evictions_must_be_places_in_the_trace():
         refused("flushes", refault.replay, [1, 2, 3], 2, TODAY, flushes=bad)
     for bad in (3, [3], [(0,)], [(-1, 1)], [("a", 1)]):
         refused("foreign", refault.replay, [1, 2, 3], 2, TODAY, foreign=bad)
+    refused("ahead: page 9 does not occur in trace", refault.replay, [1, 2, 3], 2, TODAY, ahead=[(0, 9)])
+    refused("'lru': flushes, foreign evictions and readahead", refault.replay, [1, 2, 3], 2, "lru", ahead=[(0, 1)])
     refused("foreign: page 9 does not occur in trace", refault.replay, [1, 2, 3], 2, TODAY, foreign=[(0, 9)])
     for given_too in ({"flushes": [1]}, {"foreign": [(0, 1)]}, {"flushes": Clock(hit_us=1, miss_us=1)}):
-        refused("'lru': flushes and foreign evictions matter", refault.replay, [1, 2, 3], 2, "lru", **given_too)
+        refused("'lru': flushes, foreign evictions and readahead matter", refault.replay, [1, 2, 3], 2, "lru", **given_too)
 
 
 @pytest.mark.parametrize(

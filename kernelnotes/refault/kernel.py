@@ -4,8 +4,9 @@ What one version does and another does not is a choice (see `Choices`); with all
 predicts the misses of a running kernel to a page or so in a thousand, if it is told when that kernel brought its memory
 statistics up to date.
 
-Accesses are read() of one page each.  Left out: mapped pages, readahead, dirty pages and writeback, swap (so that
-anonymous pages stay), more than one NUMA node, bucket_order (0 on machines below some TiB), other users of the cgroup.
+Accesses are read() of one page each.  Left out: mapped pages, readahead (it can be told of it), dirty pages and
+writeback, swap (so that anonymous pages stay), more than one NUMA node, bucket_order (0 on machines below some TiB),
+other users of the cgroup.
 
 Source: v6.18, functions by name; for the older choices the commits that `Choices` names.
 """
@@ -20,6 +21,7 @@ from kernelnotes.refault.lists import (
     DEACTIVATIONS,
     ENTRY,
     EVICTIONS,
+    FAULTS,
     HIT,
     IN_BATCH,
     INACTIVE,
@@ -63,8 +65,10 @@ from kernelnotes.refault.lists import (
     MISS_NS,
     FLUSH_NS,
     TICK,
-) = range(OWN, OWN + 20)
-LENGTHS = OWN + 20  # places of n
+    NEXT_AHEAD,  # a cursor in `ahead`
+    READ_AHEAD,  # pages that readahead brought in
+) = range(OWN, OWN + 22)
+LENGTHS = OWN + 22  # places of n
 
 AGES = 1 << 62  # an access, or a time, that never comes
 BATCH = 31  # PAGEVEC_SIZE, include/linux/folio_batch.h
@@ -79,7 +83,7 @@ NEVER = -1
 def linux(m: State, rules: Choices, page: int) -> int:
     """One read() of a page.  Source: mm/filemap.c filemap_read(), filemap_add_folio()."""
     if m.n[NOW] >= m.n[NEXT_EVENT] or m.n[CLOCK] >= m.n[TICK]:
-        let_others_act(m)
+        let_others_act(m, rules)
     m.n[NOW] += 1
     again = m.n[LAST_PAGE] == page + 1
     m.n[LAST_PAGE] = page + 1
@@ -89,6 +93,14 @@ def linux(m: State, rules: Choices, page: int) -> int:
         m.n[CLOCK] += m.n[HIT_NS]
         return HIT
     m.n[CLOCK] += m.n[MISS_NS]
+    distance = bring_in(m, rules, page)
+    if rules.second_reference:
+        mark_accessed(m, rules, page)
+    return distance
+
+
+def bring_in(m: State, rules: Choices, page: int) -> int:
+    """Bring a page into memory; its refault distance.  Source: mm/filemap.c filemap_add_folio()."""
     if rules.refault_demotes:
         distance = look_up_shadow(m, m.word[page])
         if 0 < distance < m.n[LENGTH + ACTIVE]:
@@ -103,8 +115,6 @@ def linux(m: State, rules: Choices, page: int) -> int:
         m.n[REFAULT_ACTIVATIONS] += 1
         m.n[WORKINGSET_TIME] += rules.activation_ticks
     lru_add(m, rules, page, flags)
-    if rules.second_reference:
-        mark_accessed(m, rules, page)
     return distance
 
 
@@ -206,8 +216,8 @@ def flush_statistics(m: State) -> None:
     m.n[SEEN_ACTIVATIONS] = m.n[REFAULT_ACTIVATIONS]
 
 
-def let_others_act(m: State) -> None:
-    """Do what others did before this access: flushes, and evictions from outside."""
+def let_others_act(m: State, rules: Choices) -> None:
+    """Do what others did before this access: flushes, evictions from outside, readahead."""
     k, now = m.kernel, m.n[NOW]
     while m.n[CLOCK] >= m.n[TICK]:
         m.n[TICK] += m.n[FLUSH_NS]
@@ -219,12 +229,26 @@ def let_others_act(m: State) -> None:
     while m.n[NEXT_FOREIGN] < half and k.foreign[m.n[NEXT_FOREIGN]] <= now:
         evict_from_outside(m, k.foreign[half + m.n[NEXT_FOREIGN]])
         m.n[NEXT_FOREIGN] += 1
+    while m.n[NEXT_AHEAD] < len(k.ahead) // 2 and k.ahead[m.n[NEXT_AHEAD]] <= now:
+        read_ahead(m, rules, k.ahead[len(k.ahead) // 2 + m.n[NEXT_AHEAD]])
+        m.n[NEXT_AHEAD] += 1
     due = AGES
     if m.n[NEXT_FLUSH] < len(k.flushes):
         due = k.flushes[m.n[NEXT_FLUSH]]
     if m.n[NEXT_FOREIGN] < half:
         due = min(due, k.foreign[m.n[NEXT_FOREIGN]])
+    if m.n[NEXT_AHEAD] < len(k.ahead) // 2:
+        due = min(due, k.ahead[m.n[NEXT_AHEAD]])
     m.n[NEXT_EVENT] = due
+
+
+def read_ahead(m: State, rules: Choices, page: int) -> None:
+    """Readahead brings the page in before anybody asked for it: no fault of the program's, and no reference."""
+    if not m.word[page] & RESIDENT:
+        faults = m.n[FAULTS]
+        bring_in(m, rules, page)
+        m.n[FAULTS] = faults
+        m.n[READ_AHEAD] += 1
 
 
 def evict_from_outside(m: State, page: int) -> None:
@@ -434,10 +458,21 @@ def free_one(m: State, rules: Choices) -> int:
 
 
 OPERATIONS = (
-    *(is_recent, mark_accessed, lru_add, drain, drain_additions, drain_activations, activate_now, flush_statistics),
+    *(
+        bring_in,
+        read_ahead,
+        is_recent,
+        mark_accessed,
+        lru_add,
+        drain,
+        drain_additions,
+        drain_activations,
+        activate_now,
+        flush_statistics,
+    ),
     *(let_others_act, evict_from_outside, charge, make_room, pages_of_nodes, charge_node, uncharge, unlist),
     *(shrink_shadow_nodes, try_to_free_pages, wants_deactivation, ratio_for, shrink_lruvec, shrink_inactive_list),
     *(shrink_active_list, free_one),
 )
 # Called for many accesses at once: not worth a copy wherever they are called.
-SELDOM = (let_others_act, evict_from_outside, drain_additions, drain_activations, try_to_free_pages)
+SELDOM = (let_others_act, read_ahead, evict_from_outside, drain_additions, drain_activations, try_to_free_pages)

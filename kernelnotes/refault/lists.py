@@ -21,6 +21,7 @@ class Kernel(NamedTuple):
     batch : two folio batches of BATCH pages each, to be added to a list, to be activated
     flushes : access indices before which somebody brought the memory statistics up to date, ascending
     foreign : access indices, then as many pages: before that access, somebody from outside evicted that page
+    ahead : the same of pages that readahead brought in
     away : per page, whether its shadow entry is that of an eviction from outside
     node_of : per page, the number of the xarray node that holds it, from 1 up; empty if nodes cost nothing
     parents : per node, how many nodes above it come into being with it
@@ -32,6 +33,7 @@ class Kernel(NamedTuple):
     batch: Any
     flushes: Any
     foreign: Any
+    ahead: Any
     away: Any
     node_of: Any
     parents: Any

@@ -141,6 +141,7 @@ class Memory:
             batch=[0] * 2 * BATCH,
             flushes=[],
             foreign=[],
+            ahead=[],
             away=[],
             node_of=[],
             parents=parents,

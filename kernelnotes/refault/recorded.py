@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,18 +26,20 @@ def against(recording: Recording, rules: str | Rules = "linux-6.18", memory: int
 
     memory : pages for the program's files; by default the most of them that were in memory at a time.  The limit of
         its cgroup will not do, since the program's own memory, which nobody recorded, was in there too
-    The rules are told when the kernel brought its statistics up to date, and what others evicted.
+    Rules of Linux are told when the kernel brought its statistics up to date, what others evicted, and, before each
+    access, what was brought in: readahead is a mechanism of its own, which follows from how a program reads and not
+    from what is in memory.  What they are asked is what stays.  Other rules bring in what is accessed, nothing else.
 
     The columns are `kernel`, `model` and `error`, the relative difference (NaN where the kernel did nothing).  Rows:
 
-        brought in          pages that entered memory: for the model, faults
+        brought in          pages that entered memory
         of them again       pages that had been there before: refaults
         evicted             pages that left, or were removed with their file
 
     Pages that were in memory before it began, and were never brought in, are left out on both sides.
 
-    The error is what it is.  Largest are the parts that are not modelled: readahead brings pages in that nobody asked
-    for yet, and mapped pages are touched without an event, so that the model does not know that they are in use.
+    The error is what it is.  Not modelled is that mapped pages are touched without an event: the model does not know
+    that they are in use.
     Raises BadInput for a recording without accesses, and what `replay` raises.
     """
     chosen = rule_set(rules)
@@ -47,13 +50,18 @@ def against(recording: Recording, rules: str | Rules = "linux-6.18", memory: int
         room = check_memory(memory)
     options: dict[str, Any] = {}
     if chosen.step is linux:
-        options = {"flushes": before[recording.kind == FLUSH].tolist(), "foreign": _foreign(recording, trace, before)}
+        options = {
+            "flushes": before[recording.kind == FLUSH].tolist(),
+            "foreign": _before(recording, trace, before, DELETE_FOREIGN),
+            "ahead": _before(recording, trace, before, ADD),
+        }
         if chosen.choices.charged_nodes:
             chosen = chosen.but(chosen.name, charged_nodes=0, shrink_nodes=0)  # what was resident were pages alone
-    told = replay(trace, min(max(room, 1), len(trace)), chosen, keep="counts", **options)
+    most = len(trace) + len(options.get("ahead", ()))
+    told = replay(trace, min(max(room, 1), most), chosen, keep="counts", **options)
     came, again, gone = _movements(recording)
     frame = pd.DataFrame(
-        {"kernel": [came, again, gone], "model": [told.faults, told.refaults, told.evictions]},
+        {"kernel": [came, again, gone], "model": [told.faults + told.read_ahead, told.refaults, told.evictions]},
         index=pd.Index(["brought in", "of them again", "evicted"], name="pages"),
     )
     frame["error"] = (frame["model"] - frame["kernel"]) / frame["kernel"].where(frame["kernel"] > 0)
@@ -82,7 +90,11 @@ def _accesses(recording: Recording) -> tuple[Trace, npt.NDArray[np.int64]]:
         raise BadInput("the recording has no accesses to pages that were brought in, expected some to replay")
     counted = np.concatenate([[0], np.cumsum(kept)])
     before = counted[np.concatenate([[0], np.cumsum(lengths)[:-1]])]
-    return Trace.of(pages[kept], name="recording", provenance=recording.provenance), before
+    added = np.unique(_pages(recording, recording.kind == ADD))
+    trace = Trace.of(pages[kept], name="recording", provenance=recording.provenance)
+    unread = np.setdiff1d(added, trace.labels)  # readahead brought them in, in vain
+    labels = np.concatenate([trace.labels, unread])
+    return replace(trace, labels=labels, anon=np.zeros(len(labels), dtype=np.bool_)), before
 
 
 def _pages(recording: Recording, events: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -93,8 +105,9 @@ def _pages(recording: Recording, events: npt.NDArray[np.bool_]) -> npt.NDArray[n
     return np.repeat(starts, lengths) + np.arange(lengths.sum())
 
 
-def _foreign(recording: Recording, trace: Trace, before: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    events = recording.kind == DELETE_FOREIGN
+def _before(recording: Recording, trace: Trace, before: npt.NDArray[np.int64], kind: int) -> list[tuple[int, int]]:
+    """The pages of all events of a kind, each with the access before which it was."""
+    events = recording.kind == kind
     when = np.repeat(before[events], (recording.last - recording.first + 1)[events])
     pages = _pages(recording, events)
     known = np.isin(pages, trace.labels)

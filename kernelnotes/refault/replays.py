@@ -15,7 +15,7 @@ import pandas as pd
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.refault.choices import Choices
-from kernelnotes.refault.kernel import AGES, BATCH, FLUSH_NS, HIT_NS, LENGTHS, MISS_NS, NEVER, TICK, linux
+from kernelnotes.refault.kernel import AGES, BATCH, FLUSH_NS, HIT_NS, LENGTHS, MISS_NS, NEVER, READ_AHEAD, TICK, linux
 from kernelnotes.refault.lists import (
     ACTIVE,
     ANON,
@@ -68,6 +68,7 @@ class Replay:
     refault_activations : pages that went to the active list straight from a refault
     evictions : pages that left memory
     soft_faults : activations of a page that a deactivation had unmapped
+    read_ahead : pages that readahead brought in, of those that `replay` was told of
     distances : int64 array, shape (accesses,); HIT, COLD, or the refault distance R in pages.  Exact up to 2**28, where
         the shadow entries wrap.  Empty for keep="counts", and so is `series`.
     series : DataFrame, one row per sampled access: `access` (how many are done), lengths of both lists in pages
@@ -87,6 +88,7 @@ class Replay:
     soft_faults: int
     distances: npt.NDArray[np.int64]
     series: pd.DataFrame
+    read_ahead: int = 0
     provenance: Provenance = field(default=MODEL)
 
     @property
@@ -164,19 +166,21 @@ def replay(
     points: int = 1000,
     flushes: Iterable[int] | Clock | None = None,
     foreign: Iterable[tuple[int, Any]] = (),
+    ahead: Iterable[tuple[int, Any]] = (),
 ) -> Replay:
     """Send every access of `trace` through a memory of `memory` pages under `rules`.
 
     trace : a Trace, or a sequence of page numbers >= 0 or of strings, at least one; or parts of one, from traces.open
         or a generator of arrays: then no distances are kept, the series has a row per part, and it takes memory in
         proportion to the distinct pages, not to the accesses
-    memory : pages, from 1 to the number of accesses
+    memory : pages, from 1 to the number of accesses and of pages read ahead
     rules : a name in RULES or a Rules
     keep : "accesses" keeps a distance per access and a series of `points` samples, "counts" only the counts
     flushes : for rules that decide on stale statistics: the indices of the accesses before which the kernel brought
         them up to date, or a Clock that tells when it will; by default they are never stale
     foreign : for rules of Linux: pairs of an access and a page that somebody from outside evicted before it, such as
         DAMON; ignored where the page is not in memory
+    ahead : the same of pages that readahead brought in before that access; ignored where the page is in memory
     Raises BadInput for anything else, and where the memory is too small for what cannot be reclaimed.
 
     The first replay of a process compiles, or loads what was compiled before; then an access takes 10 ns or so.
@@ -187,11 +191,11 @@ def replay(
     if not is_integer(points) or points < 1:
         raise BadInput(f"points is {points!r}, expected an integer >= 1")
     if (parts := as_chunks(trace)) is not None:
-        return _replay_parts(parts, check_memory(memory), chosen, keep, flushes, foreign)
+        return _replay_parts(parts, check_memory(memory), chosen, keep, flushes, foreign, ahead)
     trace = as_trace(trace)
     n = len(trace)
-    memory = check_memory(memory, n)
-    choices, kernel = _kernel(trace, chosen, flushes, foreign)
+    choices, kernel = _kernel(trace, chosen, flushes, foreign, ahead)
+    memory = check_memory(memory, n + len(kernel.ahead) // 2)
     m = _state(trace, memory, chosen, kernel)
     if isinstance(flushes, Clock):
         flushes.wind(m)
@@ -231,18 +235,25 @@ def _replayed(
         distances=np.asarray(distances, dtype=np.int64),
         series=pd.DataFrame(rows, columns=["access", *_SERIES]),
         provenance=model_of(trace),
+        read_ahead=int(m.n[READ_AHEAD]) if rules.step is linux else 0,
         **counts,
     )
 
 
 def _replay_parts(
-    parts: Chunks, memory: int, rules: Rules, keep: str, flushes: Iterable[int] | Clock | None, foreign: Any
+    parts: Chunks,
+    memory: int,
+    rules: Rules,
+    keep: str,
+    flushes: Iterable[int] | Clock | None,
+    foreign: Any,
+    ahead: Any,
 ) -> Replay:
     # What grows with the distinct pages grows as they come.
     if rules.step is opt:
         raise BadInput("rules 'opt' looks into the future: expected a Trace, all of it in memory")
     first = Trace.of([0], parts.name)  # of one page, whose place the first page of the parts takes
-    choices, kernel = _kernel(first, rules, flushes, foreign)
+    choices, kernel = _kernel(first, rules, flushes, foreign, ahead)
     m, accesses, rows = _state(first, memory, rules, kernel), 0, list[list[int]]()
     nodes = _NodesOf() if len(kernel.node_of) else None
     if isinstance(flushes, Clock):
@@ -362,12 +373,17 @@ class Clock:
 
 
 def _kernel(
-    trace: Trace, rules: Rules, flushes: Iterable[int] | Clock | None, foreign: Iterable[tuple[int, Any]]
+    trace: Trace,
+    rules: Rules,
+    flushes: Iterable[int] | Clock | None,
+    foreign: Iterable[tuple[int, Any]],
+    ahead: Iterable[tuple[int, Any]] = (),
 ) -> tuple[Choices, Kernel]:
     """The choices of `rules`, with statistics that are always fresh where no flushes are known; and that state."""
-    given, evicted = _flushes(flushes), _foreign(trace, foreign)
-    if rules.step is not linux and (len(given) or len(evicted) or isinstance(flushes, Clock)):
-        raise BadInput(f"rules {rules.name!r}: flushes and foreign evictions matter for rules of Linux only")
+    given = _flushes(flushes)
+    evicted, early = _pairs("foreign", trace, foreign), _pairs("ahead", trace, ahead)
+    if rules.step is not linux and (len(given) or len(evicted) or len(early) or isinstance(flushes, Clock)):
+        raise BadInput(f"rules {rules.name!r}: flushes, foreign evictions and readahead matter for rules of Linux only")
     choices = rules.choices._replace(stale_statistics=0) if flushes is None else rules.choices
     node_of, parents = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
     if rules.step is linux and choices.charged_nodes:
@@ -378,6 +394,7 @@ def _kernel(
         batch=np.zeros(2 * BATCH, dtype=np.int32),
         flushes=given,
         foreign=evicted,
+        ahead=early,
         away=np.zeros(trace.unique if len(evicted) else 0, dtype=np.uint8),
         node_of=node_of,
         parents=parents,
@@ -421,16 +438,16 @@ def _column(what: str, given: Any) -> npt.NDArray[np.int64]:
     return found.astype(np.int64)
 
 
-def _foreign(trace: Trace, given: Any) -> npt.NDArray[np.int64]:
+def _pairs(what: str, trace: Trace, given: Any) -> npt.NDArray[np.int64]:
     try:
         pairs = [(index, page) for index, page in given]
     except (TypeError, ValueError) as e:
-        raise BadInput(f"foreign is {given!r}, expected pairs of the index of an access and a page") from e
-    at = _column("foreign", [index for index, _ in pairs])
+        raise BadInput(f"{what} is {given!r}, expected pairs of the index of an access and a page") from e
+    at = _column(what, [index for index, _ in pairs])
     number = {label: i for i, label in enumerate(trace.labels.tolist())} if pairs else {}
     unknown = [page for _, page in pairs if page not in number]
     if unknown:
-        raise BadInput(f"foreign: page {unknown[0]!r} does not occur in {trace.name}")
+        raise BadInput(f"{what}: page {unknown[0]!r} does not occur in {trace.name}")
     pages = np.array([number[page] for _, page in pairs], dtype=np.int64)
     order = np.argsort(at, kind="stable")
     return np.concatenate([at[order], pages[order]])
