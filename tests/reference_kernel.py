@@ -19,15 +19,16 @@ class ReferenceKernel:
         self.adding, self.activating = [], []
         self.is_active, self.referenced = set(), set()
         self.shadow, self.away = {}, set()
+        self.mapping, self.young = {}, set()  # of mapped pages: as what; those that were touched
         self.age = self.now = 0
         self.seen_inactive = self.seen_active = self.seen_refaults = self.snapshot = self.deferred = 0
         self.last = None
         self.counts = dict.fromkeys(("faults", "refaults", "activations", "refault_activations", "deactivations"), 0)
-        self.counts["evictions"] = 0
+        self.counts |= {"evictions": 0, "soft_faults": 0}
         self.pages_of, self.above, self.height, self.idle = {}, set(), 0, []  # leaf nodes; others; idle: leaves
 
-    def access(self, page):
-        """-1 for a hit, -2 for a page never seen, or the refault distance."""
+    def access(self, page, way=0):
+        """-1 for a hit, -2 for a page never seen, or the refault distance; `way` as in traces: read, mapped, code."""
         while self.flushes and self.flushes[0] <= self.now:
             self.flushes.popleft()
             self.flush()
@@ -39,6 +40,8 @@ class ReferenceKernel:
                 self.read_ahead += 1
                 self._bring_in(early)
         self.now += 1
+        if way:
+            return self._touch(page, way)
         again, self.last = page == self.last, page
         if self._resident(page):
             if not again:
@@ -47,6 +50,17 @@ class ReferenceKernel:
         self.counts["faults"] += 1
         distance = self._bring_in(page)
         self._mark(page)
+        return distance
+
+    def _touch(self, page, way):
+        distance = -1
+        if self._resident(page):
+            self.counts["soft_faults"] += page not in self.mapping
+        else:
+            self.counts["faults"] += 1
+            distance = self._bring_in(page)
+        self.mapping[page] = max(way, self.mapping.get(page, 0))
+        self.young.add(page)
         return distance
 
     def _bring_in(self, page):
@@ -145,6 +159,8 @@ class ReferenceKernel:
         (self.active if page in self.is_active else self.inactive).pop(page)
         self.is_active.discard(page)
         self.referenced.discard(page)
+        self.mapping.pop(page, None)
+        self.young.discard(page)
         self.shadow[page] = self.age
         self.counts["evictions"] += 1
         if self.charged:
@@ -168,6 +184,7 @@ class ReferenceKernel:
                 del self.pages_of[leaf]
                 for page in [page for page in self.shadow if page >> 6 == leaf]:
                     del self.shadow[page]
+                    self.away.discard(page)
             del self.idle[:part]
             scan, scanned = scan - part, scanned + part
         self.deferred = min(max(self.deferred + freeable // 2 - scanned, 0), 2 * freeable)
@@ -199,6 +216,9 @@ class ReferenceKernel:
             if now[0]:
                 self._drain()
                 for page in list(self.inactive)[: now[0]]:
+                    if page in self.young:
+                        self._spare(page)
+                        continue
                     self._leave(page)
                     self.age += 1
                     freed += 1
@@ -206,7 +226,26 @@ class ReferenceKernel:
                 self._drain()
                 for page in list(self.active)[: now[1]]:
                     del self.active[page]
+                    if page in self.young and self.mapping[page] == 2:
+                        self.young.discard(page)
+                        self.active[page] = True
+                        self.age += 1
+                        continue
+                    self.young.discard(page)
                     self.is_active.discard(page)
                     self.inactive[page] = True
                     self.counts["deactivations"] += 1
         return freed
+
+    def _spare(self, page):
+        # Touched through a mapping: another trip, but the active list for code, and at the second time.
+        self.young.discard(page)
+        del self.inactive[page]
+        if page in self.referenced or self.mapping[page] == 2:
+            self.active[page] = True
+            self.is_active.add(page)
+            self.counts["activations"] += 1
+            self.age += 1
+        else:
+            self.inactive[page] = True
+        self.referenced.add(page)

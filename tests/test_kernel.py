@@ -119,24 +119,29 @@ def programs(draw):
     foreign = [(rng.randrange(n), rng.choice(pages)) for _ in range(draw(st.sampled_from((0, 0, 3, 40))))]
     ahead = [(rng.randrange(n), rng.choice(pages)) for _ in range(draw(st.sampled_from((0, 0, 30, 300))))]
     foreign, ahead = (sorted(pairs, key=lambda pair: pair[0]) for pairs in (foreign, ahead))
-    return pages, memory, {"flushes": sorted(flushes), "foreign": foreign, "ahead": ahead}
+    ways = [0] * n
+    if draw(st.booleans()):  # some pages are mapped, some of these code, some read as well
+        by_page = {page: rng.choices((0, 1, 2), (3, 3, 1))[0] for page in pages}
+        ways = [by_page[page] if rng.random() < 0.9 else 0 for page in pages]
+    return pages, ways, memory, {"flushes": sorted(flushes), "foreign": foreign, "ahead": ahead}
 
 
 @settings(deadline=None, max_examples=100)
 @given(programs(), st.booleans())
 def test_replay_does_what_a_second_reading_says(program, charged):
-    pages, memory, others = program
+    pages, ways, memory, others = program
+    trace = Trace.of(pages, mapped=ways)
     told = ReferenceKernel(memory, **others, charged=charged)
     rules = TODAY if charged else TODAY.without("charged nodes")
     try:
-        distances = [told.access(page) for page in pages]
+        distances = [told.access(page, way) for page, way in zip(pages, ways, strict=True)]
     except MemoryError:
         with pytest.raises(BadInput, match=r"too few .* there is nothing left to reclaim"):
-            refault.replay(pages, min(memory, len(pages)), rules, **others)
+            refault.replay(trace, min(memory, len(pages)), rules, **others)
         return
     if memory > len(pages):
         return
-    ours = refault.replay(pages, memory, rules, **others)
+    ours = refault.replay(trace, memory, rules, **others)
     assert ours.read_ahead == told.read_ahead
     assert ours.distances.tolist() == distances
     assert ours.summary().items() >= told.counts.items()
@@ -267,7 +272,9 @@ def test_flushes_and_evictions_must_be_places_in_the_trace():
     refused("'lru': flushes, foreign evictions and readahead", refault.replay, [1, 2, 3], 2, "lru", ahead=[(0, 1)])
     refused("foreign: page 9 does not occur in trace", refault.replay, [1, 2, 3], 2, TODAY, foreign=[(0, 9)])
     for given_too in ({"flushes": [1]}, {"foreign": [(0, 1)]}, {"flushes": Clock(hit_us=1, miss_us=1)}):
-        refused("'lru': flushes, foreign evictions and readahead matter", refault.replay, [1, 2, 3], 2, "lru", **given_too)
+        refused(
+            "'lru': flushes, foreign evictions and readahead matter", refault.replay, [1, 2, 3], 2, "lru", **given_too
+        )
 
 
 @pytest.mark.parametrize(

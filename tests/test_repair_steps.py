@@ -71,6 +71,12 @@ def restored(s, **options):
 # ------------------------------------------------------------------------------------- there and back
 
 
+def acceptable(window):
+    """Where the kernel took all of its window back, snd_wl1 may be beyond it, and would not be taken again."""
+    beyond = (window.snd_wl1 - window.rcv_wup - window.rcv_wnd) % 2**32
+    return window._replace(snd_wl1=window.rcv_wup) if 0 < beyond < 2**31 else window
+
+
 @given(consistent(), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_what_was_restored_is_dumped_as_the_same(s, probe):
@@ -80,7 +86,7 @@ def test_what_was_restored_is_dumped_as_the_same(s, probe):
         kept = ("state", "family", "local", "peer", "write_seq", "interface", "filter")
         assert [getattr(again, n) for n in kept] == [getattr(s, n) for n in kept]
         return
-    window = again.window if s.state is S.TCP_CLOSE else s.window  # in CLOSE none counts any more
+    window = again.window if s.state is S.TCP_CLOSE else acceptable(s.window)  # in CLOSE none counts any more
     options = {n: v for n, v in s.options.items() if v != OPTIONS[n].unset}  # what a new socket has is not kept
     options |= {n: again.options[n] for n in ("SO_SNDBUF", "SO_RCVBUF", "TCP_CONGESTION")}
     assert again == replace(s, window=window, options=options, taken=again.taken, identity=again.identity)
@@ -448,7 +454,7 @@ def test_the_window_is_the_last_thing_before_the_late_options(s, plan):
     if s.state is S.TCP_CLOSE:
         assert windows[-1].snd_wnd == 0
     else:
-        assert windows[-1] == s.window
+        assert windows[-1] == acceptable(s.window)
         assert max(data, default=0) < last
     leaving = tcp(plan, TcpOption.TCP_REPAIR)[-1]
     assert last < leaving

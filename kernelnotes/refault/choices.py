@@ -14,6 +14,7 @@ class Choices(NamedTuple):
     inactive_share: int = 50  # percent of memory below which reclaim first moves active pages to the inactive list
     entry_after_tick: int = 1  # the shadow entry keeps the time after its own eviction ticked (2012, 3.15), or before
     activation_ticks: int = 1  # an activation advances workingset_time too
+    reclaim_ticks: int = 0  # `linux`: so does a mapped page that reclaim puts on the active list, or leaves there
     active_pages: int = 0  # step function `fixed_lists` only: length of the active list
     refault_demotes: int = (
         0  # a refault with R < length of the active list demotes one active page (`linux`: some time)
@@ -40,6 +41,7 @@ DETAILS: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "deactivation on refaults": {"refaults_deactivate": 0},
         "square root ratio": {"ratio": 1},
         "activation ticks": {"activation_ticks": 0},
+        "ticks of reclaim": {"reclaim_ticks": 0},
         "entry before the tick": {"entry_after_tick": 1},
         "referenced bit": {"second_reference": 0},
         "collapsed repeats": {"repeats_collapse": 0},
@@ -62,6 +64,7 @@ _WORDS: Mapping[str, tuple[str, Mapping[int, str]]] = MappingProxyType(
         "refaults_deactivate": ("activated refaults since the last reclaim", {0: "-", 1: "let it deactivate"}),
         "ratio": ("active may be so many times inactive", {1: "1", 0: "sqrt(10 x GiB)"}),
         "activation_ticks": ("the clock ticks at", {0: "evictions", 1: "evictions and activations"}),
+        "reclaim_ticks": ("mapped pages that reclaim activates, or leaves active", {0: "do not tick", 1: "tick"}),
         "entry_after_tick": ("the shadow entry is written", {0: "before the tick", 1: "after the tick"}),
         "second_reference": ("a page is activated at", {0: "its second access", 1: "its second reference"}),
         "repeats_collapse": ("reads of one page in a row", {0: "each count", 1: "count once"}),

@@ -4,9 +4,9 @@ What one version does and another does not is a choice (see `Choices`); with all
 predicts the misses of a running kernel to a page or so in a thousand, if it is told when that kernel brought its memory
 statistics up to date.
 
-Accesses are read() of one page each.  Left out: mapped pages, readahead (it can be told of it), dirty pages and
-writeback, swap (so that anonymous pages stay), more than one NUMA node, bucket_order (0 on machines below some TiB),
-other users of the cgroup.
+An access is a read() of one page, or a touch of one that is mapped, each page once and by nobody else.  Left out:
+pages that are mapped around a fault, readahead (it can be told of it), dirty pages and writeback, swap (so that
+anonymous pages stay), more than one NUMA node, bucket_order (0 on machines below some TiB), other users of the cgroup.
 
 Source: v6.18, functions by name; for the older choices the commits that `Choices` names.
 """
@@ -33,7 +33,9 @@ from kernelnotes.refault.lists import (
     REFERENCED,
     RESIDENT,
     SHADOW,
+    SOFT_FAULTS,
     TIME_MASK,
+    UNMAPPED,
     WORKINGSET_TIME,
     State,
     leave_shadow,
@@ -71,6 +73,9 @@ from kernelnotes.refault.lists import (
 LENGTHS = OWN + 22  # places of n
 
 AGES = 1 << 62  # an access, or a time, that never comes
+YOUNG = UNMAPPED  # a flag that these rules do not need: some page table has seen an access
+KEPT = REFERENCED | YOUNG  # of a page that goes to another list
+EVICT, KEEP, ACTIVATE = range(3)
 BATCH = 31  # PAGEVEC_SIZE, include/linux/folio_batch.h
 CLUSTER = 32  # SWAP_CLUSTER_MAX, include/linux/swap.h
 PRIORITY = 12  # DEF_PRIORITY, include/linux/mmzone.h
@@ -78,12 +83,15 @@ RETRIES = 16  # MAX_RECLAIM_RETRIES, mm/internal.h
 SHRINK_BATCH = 128  # mm/shrinker.c
 NODE_BYTES, PAGE_BYTES = 592, 4096  # a struct xa_node of 576, the slab's free pointer, the pointer to its cgroup
 NEVER = -1
+CODE = 2  # traces.EXECUTABLE
 
 
 def linux(m: State, rules: Choices, page: int) -> int:
     """One read() of a page.  Source: mm/filemap.c filemap_read(), filemap_add_folio()."""
     if m.n[NOW] >= m.n[NEXT_EVENT] or m.n[CLOCK] >= m.n[TICK]:
         let_others_act(m, rules)
+    if len(m.kernel.way) > 0 and m.kernel.way[m.n[NOW]] > 0:
+        return touch(m, rules, page, m.kernel.way[m.n[NOW]])
     m.n[NOW] += 1
     again = m.n[LAST_PAGE] == page + 1
     m.n[LAST_PAGE] = page + 1
@@ -96,6 +104,24 @@ def linux(m: State, rules: Choices, page: int) -> int:
     distance = bring_in(m, rules, page)
     if rules.second_reference:
         mark_accessed(m, rules, page)
+    return distance
+
+
+def touch(m: State, rules: Choices, page: int, way: int) -> int:
+    """An access to a mapped page: the processor sets a bit in the page table, and reclaim will see it.
+
+    Only the first one is a fault: one that reads the page, or a soft one.  Source: mm/filemap.c filemap_fault().
+    """
+    m.n[NOW] += 1
+    distance = HIT
+    if m.word[page] & RESIDENT:
+        m.n[CLOCK] += m.n[HIT_NS]
+        m.n[SOFT_FAULTS] += m.kernel.mapping[page] == 0
+    else:
+        m.n[CLOCK] += m.n[MISS_NS]
+        distance = bring_in(m, rules, page)
+    m.kernel.mapping[page] = max(way, m.kernel.mapping[page])
+    m.word[page] |= YOUNG
     return distance
 
 
@@ -187,7 +213,7 @@ def drain_additions(m: State) -> None:
     for i in range(m.n[ADDING]):
         page = m.kernel.batch[i]
         word = m.word[page]
-        push_newest(m, ACTIVE if word & ON_ACTIVE else INACTIVE, page, word & REFERENCED)
+        push_newest(m, ACTIVE if word & ON_ACTIVE else INACTIVE, page, word & KEPT)
     m.n[ADDING] = 0
 
 
@@ -203,7 +229,7 @@ def drain_activations(m: State) -> None:
 def activate_now(m: State, page: int) -> None:
     """Move an inactive page to the active list."""
     remove(m, INACTIVE, page)
-    push_newest(m, ACTIVE, page, m.word[page] & REFERENCED)
+    push_newest(m, ACTIVE, page, m.word[page] & KEPT)
     m.n[ACTIVATIONS] += 1
 
 
@@ -259,9 +285,12 @@ def evict_from_outside(m: State, page: int) -> None:
         queued |= m.kernel.batch[BATCH + i] == page
     if word & RESIDENT and not word & (IN_BATCH | ANON) and not queued:
         remove(m, ACTIVE if word & ON_ACTIVE else INACTIVE, page)
-        m.word[page] = (m.n[WORKINGSET_TIME] & TIME_MASK) << ENTRY | SHADOW
+        now = m.n[WORKINGSET_TIME] & TIME_MASK
+        m.word[page] = now << ENTRY | SHADOW
         m.n[EVICTIONS] += 1
-        m.kernel.away[page] = 1
+        m.kernel.away[page] = 1  # this one does not tick, so that the node may have been freed just now, or just after
+        if len(m.kernel.node_of) > 0 and m.kernel.freed[m.kernel.node_of[page]] == now:
+            m.kernel.away[page] = 2
         uncharge(m, page)
 
 
@@ -304,8 +333,12 @@ def charge_node(m: State, rules: Choices, page: int) -> int:
         m.n[NODES] += 1 + k.parents[node]
         k.parents[node] = 0
         make_room(m, rules)
-    if word & SHADOW and k.freed[node] != NEVER and ((word >> ENTRY) - k.freed[node]) & TIME_MASK > TIME_MASK // 2:
-        word &= ANON  # evicted before the node was freed
+    if word & SHADOW and k.freed[node] != NEVER:
+        since = (word >> ENTRY) - k.freed[node] & TIME_MASK
+        if since > TIME_MASK // 2 or (since == 0 and len(k.away) > 0 and k.away[page] == 1):
+            word &= ANON  # evicted before the node was freed
+            if len(k.away) > 0:
+                k.away[page] = 0
     if k.entries[node] > 0 and k.held[node] == 0:
         unlist(m, node)
     k.entries[node] += not word & SHADOW
@@ -317,6 +350,8 @@ def uncharge(m: State, page: int) -> None:
     """The page has left memory."""
     m.n[CHARGED] -= 1
     k = m.kernel
+    if len(k.mapping) > 0:
+        k.mapping[page] = 0
     if len(k.node_of) > 0:
         node = k.node_of[page]
         k.held[node] -= 1
@@ -420,59 +455,85 @@ def shrink_lruvec(m: State, rules: Choices, priority: int, may_deactivate: bool)
         some = min(active, CLUSTER)
         active -= some
         if may_deactivate:
-            shrink_active_list(m, some)
+            shrink_active_list(m, rules, some)
     return reclaimed
 
 
 def shrink_inactive_list(m: State, rules: Choices, scan: int) -> int:
-    """Evict so many of the oldest inactive pages, referenced or not; clean pages that nobody maps never stay."""
+    """Look at so many of the oldest inactive pages, and evict those that may go; how many it were.
+
+    Source: shrink_folio_list(), move_folios_to_lru().
+    """
     if scan == 0:
         return 0
     drain(m)
-    some: int = min(scan, m.n[LENGTH + INACTIVE])
-    for _ in range(some):
+    evicted = 0
+    for _ in range(min(scan, m.n[LENGTH + INACTIVE])):
         page = take_oldest(m, INACTIVE)
-        leave_shadow(m, rules, page)
-        uncharge(m, page)
-    return some
+        verdict = check_references(m, page) if m.word[page] & YOUNG else EVICT
+        if verdict == EVICT:
+            leave_shadow(m, rules, page)
+            uncharge(m, page)
+            evicted += 1
+        else:
+            push_newest(m, ACTIVE if verdict == ACTIVATE else INACTIVE, page, m.word[page] & KEPT)
+            if verdict == ACTIVATE:
+                m.n[ACTIVATIONS] += 1
+                m.n[WORKINGSET_TIME] += rules.reclaim_ticks
+    return evicted
 
 
-def shrink_active_list(m: State, scan: int) -> None:
-    """Deactivate so many of the oldest active pages; they keep REFERENCED, so that one reference brings them back."""
+def check_references(m: State, page: int) -> int:
+    """What becomes of a mapped page that was touched: a second trip, or the active list if it had one, or is code.
+
+    A clean page that was not touched is evicted, whatever read() said of it.  Source: folio_check_references().
+    """
+    word = m.word[page]
+    m.word[page] = word & ~YOUNG | REFERENCED
+    if word & REFERENCED or m.kernel.mapping[page] == CODE:
+        return ACTIVATE
+    return KEEP
+
+
+def shrink_active_list(m: State, rules: Choices, scan: int) -> None:
+    """Deactivate so many of the oldest active pages; they keep REFERENCED, so that one reference brings them back.
+
+    Code that was touched stays, as the newest.
+    """
     if scan == 0:
         return
     drain(m)
     for _ in range(min(scan, m.n[LENGTH + ACTIVE])):
         page = take_oldest(m, ACTIVE)
-        push_newest(m, INACTIVE, page, m.word[page] & REFERENCED)
-        m.n[DEACTIVATIONS] += 1
+        word = m.word[page]
+        if word & YOUNG and m.kernel.mapping[page] == CODE:
+            push_newest(m, ACTIVE, page, word & REFERENCED)
+            m.n[WORKINGSET_TIME] += rules.reclaim_ticks
+        else:
+            push_newest(m, INACTIVE, page, word & REFERENCED)
+            m.n[DEACTIVATIONS] += 1
 
 
 def free_one(m: State, rules: Choices) -> int:
-    """The same a page at a time: deactivate one if that is wanted, evict one."""
+    """The same a page at a time: deactivate one if that is wanted, look at one, until one is evicted."""
     drain(m)
-    if m.n[LENGTH + ACTIVE] > 0 and (wants_deactivation(m, rules, 1) or m.n[LENGTH + INACTIVE] == 0):
-        shrink_active_list(m, 1)
-    m.n[SNAPSHOT] = m.n[SEEN_ACTIVATIONS]
-    return shrink_inactive_list(m, rules, 1)
+    for _ in range(3 * (m.n[LENGTH + INACTIVE] + m.n[LENGTH + ACTIVE])):  # each may have two more trips
+        if m.n[LENGTH + ACTIVE] > 0 and (wants_deactivation(m, rules, 1) or m.n[LENGTH + INACTIVE] == 0):
+            shrink_active_list(m, rules, 1)
+        m.n[SNAPSHOT] = m.n[SEEN_ACTIVATIONS]
+        if shrink_inactive_list(m, rules, 1) == 1:
+            return 1
+    return 0
 
 
 OPERATIONS = (
-    *(
-        bring_in,
-        read_ahead,
-        is_recent,
-        mark_accessed,
-        lru_add,
-        drain,
-        drain_additions,
-        drain_activations,
-        activate_now,
-        flush_statistics,
-    ),
-    *(let_others_act, evict_from_outside, charge, make_room, pages_of_nodes, charge_node, uncharge, unlist),
-    *(shrink_shadow_nodes, try_to_free_pages, wants_deactivation, ratio_for, shrink_lruvec, shrink_inactive_list),
-    *(shrink_active_list, free_one),
+    *(touch, bring_in, is_recent, mark_accessed, lru_add, drain, drain_additions, drain_activations, activate_now),
+    *(flush_statistics, let_others_act, read_ahead, evict_from_outside, charge, make_room, pages_of_nodes),
+    *(charge_node, uncharge, unlist, shrink_shadow_nodes, try_to_free_pages, wants_deactivation, ratio_for),
+    *(shrink_lruvec, shrink_inactive_list, check_references, shrink_active_list, free_one),
 )
-# Called for many accesses at once: not worth a copy wherever they are called.
-SELDOM = (let_others_act, read_ahead, evict_from_outside, drain_additions, drain_activations, try_to_free_pages)
+# Called for many accesses at once, or in few traces: not worth a copy wherever they are called.
+SELDOM = (
+    *(let_others_act, read_ahead, evict_from_outside, drain_additions, drain_activations, try_to_free_pages),
+    *(touch, check_references),
+)

@@ -22,7 +22,10 @@ class Kernel(NamedTuple):
     flushes : access indices before which somebody brought the memory statistics up to date, ascending
     foreign : access indices, then as many pages: before that access, somebody from outside evicted that page
     ahead : the same of pages that readahead brought in
-    away : per page, whether its shadow entry is that of an eviction from outside
+    away : per page, 0, or 1 or 2 if its shadow entry is that of an eviction from outside (2: its node was freed at
+        that time)
+    way : per access how the page is accessed, see Trace.mapped; empty if by read() throughout
+    mapping : per page, whether page tables map it, and as what, as in `way`; as empty
     node_of : per page, the number of the xarray node that holds it, from 1 up; empty if nodes cost nothing
     parents : per node, how many nodes above it come into being with it
     held, entries : per node, its pages in memory; those and its shadow entries
@@ -35,6 +38,8 @@ class Kernel(NamedTuple):
     foreign: Any
     ahead: Any
     away: Any
+    way: Any
+    mapping: Any
     node_of: Any
     parents: Any
     held: Any

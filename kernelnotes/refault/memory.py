@@ -142,6 +142,8 @@ class Memory:
             flushes=[],
             foreign=[],
             ahead=[],
+            way=[],
+            mapping=[],
             away=[],
             node_of=[],
             parents=parents,

@@ -395,12 +395,17 @@ def _kernel(
         flushes=given,
         foreign=evicted,
         ahead=early,
+        way=trace.mapped if rules.step is linux else _NO_WAYS,
+        mapping=np.zeros(trace.unique if rules.step is linux and len(trace.mapped) else 0, dtype=np.uint8),
         away=np.zeros(trace.unique if len(evicted) else 0, dtype=np.uint8),
         node_of=node_of,
         parents=parents,
         **{name: np.zeros(count, dtype=np.int32) for name in ("held", "entries", "older", "newer")},
         freed=np.full(count, NEVER, dtype=np.int64),
     )
+
+
+_NO_WAYS = np.zeros(0, dtype=np.uint8)
 
 
 class _NodesOf:

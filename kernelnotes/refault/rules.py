@@ -85,6 +85,7 @@ _TODAY = Choices(
     entry_after_tick=0,
     refault_activates=1,
     refaults_deactivate=1,
+    reclaim_ticks=1,
     ratio=0,
     second_reference=1,
     repeats_collapse=1,

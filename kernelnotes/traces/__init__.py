@@ -13,11 +13,14 @@ Left out on purpose: when an access happened, whether it wrote, how many bytes o
 from kernelnotes.traces.chunks import Chunks, as_chunks
 from kernelnotes.traces.files import FORMATS, open, read, write
 from kernelnotes.traces.shapes import cyclic, mix, scan_over_hot, shift, uniform, zipf
-from kernelnotes.traces.trace import MOST_PAGES, Trace, TraceLike, as_trace
+from kernelnotes.traces.trace import EXECUTABLE, MAPPED, MOST_PAGES, READ, Trace, TraceLike, as_trace
 
 __all__ = [
+    "EXECUTABLE",
     "FORMATS",
+    "MAPPED",
     "MOST_PAGES",
+    "READ",
     "Chunks",
     "Trace",
     "TraceLike",

@@ -14,6 +14,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
 
 MOST_PAGES = 2**31 - 1  # dense ids are int32
+READ, MAPPED, EXECUTABLE = range(3)  # how a page is accessed: by read(), through a mapping, through a mapping of code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,12 +24,15 @@ class Trace:
     pages : int32 array, shape (n,), n >= 1; dense page ids, 0 to unique - 1 in order of first appearance
     labels : array, shape (unique,); what each page is called in the input
     anon : bool array, shape (unique,); True for an anonymous page, False for a page of a file
+    mapped : uint8 array, shape (n,); per access READ, MAPPED or EXECUTABLE, which matters to rules of Linux.  Empty:
+        all are READ
     name, provenance : for captions
     """
 
     pages: npt.NDArray[np.int32]
     labels: npt.NDArray[Any]
     anon: npt.NDArray[np.bool_]
+    mapped: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
     name: str = "trace"
     provenance: Provenance = field(default=MODEL)
 
@@ -40,13 +44,25 @@ class Trace:
             raise BadInput(
                 f"{self.name}: expected ids below {len(self.labels)}, the number of labels, and as many anon"
             )
+        if self.mapped.dtype != np.uint8 or self.mapped.ndim != 1 or len(self.mapped) not in (0, len(self.pages)):
+            raise BadInput(f"{self.name}: mapped: expected a flat uint8 array, as long as pages, or empty")
+        if len(self.mapped) and self.mapped.max() > EXECUTABLE:
+            raise BadInput(f"{self.name}: mapped has {self.mapped.max()}, expected 0 to {EXECUTABLE}")
 
     @classmethod
-    def of(cls, pages: Any, name: str = "trace", anon: Iterable[Any] = (), provenance: Provenance = MODEL) -> Trace:
+    def of(
+        cls,
+        pages: Any,
+        name: str = "trace",
+        anon: Iterable[Any] = (),
+        provenance: Provenance = MODEL,
+        mapped: Any = READ,
+    ) -> Trace:
         """A Trace from any sequence of page names: integers >= 0, or strings.
 
-        `anon` lists the pages that are anonymous memory; all others belong to files.  Raises BadInput for an empty or
-        nested sequence, for negative numbers, floats and missing values, and for anonymous pages that do not occur.
+        `anon` lists the pages that are anonymous memory; all others belong to files.  `mapped` is how they are
+        accessed, READ, MAPPED or EXECUTABLE, one for all or one each.  Raises BadInput for an empty or nested sequence,
+        for negative numbers, floats and missing values, for anonymous pages that do not occur, for other ways.
         """
         labels = page_labels(pages, name)
         ids, distinct = pd.factorize(labels)
@@ -58,7 +74,10 @@ class Trace:
         if is_anon.sum() != len(anonymous):
             absent = sorted(anonymous - set(names.tolist()), key=str)
             raise BadInput(f"{name}: anonymous page {absent[0]!r} does not occur in the trace")
-        return cls(pages=ids.astype(np.int32), labels=names, anon=is_anon, name=name, provenance=provenance)
+        ways = _ways(mapped, len(ids), name)
+        return cls(
+            pages=ids.astype(np.int32), labels=names, anon=is_anon, mapped=ways, name=name, provenance=provenance
+        )
 
     def __len__(self) -> int:
         """Number of accesses."""
@@ -83,7 +102,11 @@ class Trace:
         both = np.concatenate([self.labels[self.pages], other.labels[other.pages]])
         anon = [*self.labels[self.anon].tolist(), *other.labels[other.anon].tolist()]
         origin = self.provenance.joined(other.provenance)
-        return Trace.of(both, f"{self.name}, then {other.name}", anon, origin)
+        ways = np.zeros(len(self) + len(other), dtype=np.uint8)
+        for part, where in ((self, slice(len(self))), (other, slice(len(self), None))):
+            if len(part.mapped):
+                ways[where] = part.mapped
+        return Trace.of(both, f"{self.name}, then {other.name}", anon, origin, ways)
 
     def renamed(self, name: str) -> Trace:
         """The same accesses under another name."""
@@ -135,6 +158,17 @@ def _array(given: Any, name: str) -> npt.NDArray[Any]:
         if not -(2**63) <= page < 2**63:
             raise BadInput(f"{name}: page {page} is out of range, expected page numbers from 0 to 2**63 - 1")
     return np.asarray(list(map(int, pages)), dtype=np.int64)
+
+
+def _ways(given: Any, accesses: int, name: str) -> npt.NDArray[np.uint8]:
+    """Per access, or an empty array if all are READ."""
+    ways = np.asarray(given)
+    wrong = ways.dtype.kind not in "iu" or ways.shape not in ((), (accesses,))
+    if wrong or ways.min(initial=READ) < READ or ways.max(initial=READ) > EXECUTABLE:
+        raise BadInput(f"{name}: mapped is {given!r:.80}, expected READ, MAPPED or EXECUTABLE, for all or for each")
+    if not ways.any():
+        return np.zeros(0, dtype=np.uint8)
+    return np.broadcast_to(ways, accesses).astype(np.uint8)
 
 
 def _anonymous(given: Iterable[Any], name: str) -> list[Any]:
