@@ -153,6 +153,65 @@ def test_replay_does_what_a_second_reading_says(program, charged):
     )
 
 
+# --- Mapped pages, a list at a time. ----------------------------------------------------------------------------------
+
+# Linux 3.15 looks at a page at a time, and nothing is queued: small memories show what happens.
+OLD = RULES["linux-3.15"]
+
+
+def mapped(*ways, memory=3, rules=OLD):
+    """Replay accesses such as "A" (read), "*A" (touched through a mapping), "#A" (of code)."""
+    way = {"*": traces.MAPPED, "#": traces.EXECUTABLE}
+    trace = Trace.of([page.strip("*#") for page in ways], mapped=[way.get(page[0], traces.READ) for page in ways])
+    return refault.replay(trace, memory, rules)
+
+
+def test_a_page_that_was_touched_makes_a_second_trip_through_the_inactive_list():
+    assert mapped("A", "B", "C", "D", "A").distances[-1] == 1  # read pages go in order
+    assert mapped("*A", "B", "C", "D", "A").hit[-1]
+    assert not mapped("*A", "B", "C", "D", "E", "F", "G", "A").hit[-1]  # it was touched once
+    assert mapped("*A", "B", "C", "D", "*A", "E", "F", "G", "A").hit[-1]
+
+
+def test_the_second_time_it_is_activated_and_code_at_the_first():
+    assert mapped("*A", "B", "C", "D").activations == 0
+    assert mapped("*A", "B", "C", "D", "*A", "E", "F", "G").activations == 1
+    assert mapped("#A", "B", "C", "D").activations == 1
+
+
+def test_code_that_is_touched_stays_on_the_active_list():
+    program = ["#A", "*B", "C", "D", "E", "*B", "#A", "F", "G", "H"]
+    told = mapped(*program, "#A", "I", "J", "K", "#A", "L", "M", "N", "A")
+    assert told.hit[-1]
+    assert told.activations >= 1
+
+
+def test_the_ticks_of_reclaim_are_a_choice():
+    told, as_today = (mapped("#A", "B", "C", "D", rules=rules) for rules in (OLD, OLD.but("ticks", reclaim_ticks=1)))
+    ticked = as_today.series["workingset_time"] - told.series["workingset_time"]
+    assert ticked.iloc[-1] == 1
+    with pytest.raises(BadInput, match="there is no 'ticks of reclaim' to leave out"):
+        OLD.without("ticks of reclaim")
+
+
+def test_a_soft_fault_maps_what_is_in_memory_already():
+    assert mapped("A", "*A", "*A", "B", "*B").soft_faults == 2
+    assert mapped("*A", "A", "*A").soft_faults == 0  # the fault that read it mapped it
+
+
+def test_touches_alone_never_end_in_nothing_to_reclaim():
+    told = mapped(*[f"*{page}" for page in "ABCABCDEFABCXYZ" * 5])
+    assert told.evictions == told.faults - 3
+
+
+def test_rules_that_know_no_mappings_take_a_touch_for_a_read():
+    for rules in ("lru", "balanced-2012", "mglru-simplified"):
+        assert (
+            mapped("*A", "#B", "C", "*A", "D", rules=rules).faults
+            == mapped("A", "B", "C", "A", "D", rules=rules).faults
+        )
+
+
 def test_nodes_are_freed_with_their_shadow_entries_as_in_a_fresh_cgroup():
     # Nothing was ever seen, so every node without a page in memory is one too many.
     pages = traces.cyclic(pages=24_576, laps=3).pages.tolist()

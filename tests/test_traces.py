@@ -227,6 +227,26 @@ def test_what_is_no_trace_is_refused_by_name(pages, said):
         traces.cyclic(2, 2) + pages
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1), st.data())
+def test_a_trace_knows_how_each_page_was_accessed(accesses, data):
+    pages, ways = zip(*accesses, strict=True)
+    trace = Trace.of(pages, mapped=ways)
+    assert (trace.mapped.tolist() or [traces.READ] * len(pages)) == list(ways)
+    both = (trace + np.array([3, 3])).mapped.tolist()
+    assert both == ([*ways, 0, 0] if any(ways) else [])
+    assert Trace.of(pages, mapped=traces.MAPPED).mapped.tolist() == [1] * len(pages)
+
+
+@pytest.mark.parametrize("mapped", [3, -1, [0], [0, 0, 3], "*", [0.5, 0, 0], None, [[0, 0, 0]]])
+def test_an_unknown_way_to_a_page_is_refused(mapped):
+    with pytest.raises(BadInput, match=r"my pages: mapped is .*, expected READ, MAPPED or EXECUTABLE, for all or for"):
+        Trace.of([1, 2, 3], "my pages", mapped=mapped)
+    parts = {"labels": np.array([7, 8]), "anon": np.zeros(2, dtype=bool), "name": "by hand"}
+    for wrong in (np.zeros(2, dtype=np.uint8), np.zeros(3), np.full(3, 3, dtype=np.uint8)):
+        with pytest.raises(BadInput, match=r"by hand: mapped"):
+            Trace(pages=np.array([0, 1, 0], dtype=np.int32), mapped=wrong, **parts)
+
+
 def test_ids_beyond_the_labels_are_refused_when_a_trace_is_put_together_by_hand():
     parts = {"labels": np.array([7, 8]), "anon": np.zeros(2, dtype=bool), "name": "by hand"}
     assert named(Trace(pages=np.array([0, 1, 0], dtype=np.int32), **parts)) == [7, 8, 7]

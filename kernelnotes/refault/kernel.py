@@ -8,6 +8,9 @@ An access is a read() of one page, or a touch of one that is mapped, each page o
 pages that are mapped around a fault, readahead (it can be told of it), dirty pages and writeback, swap (so that
 anonymous pages stay), more than one NUMA node, bucket_order (0 on machines below some TiB), other users of the cgroup.
 
+Of mapped pages the model sees every touch.  A kernel sees those that the processor had to look up: x86 does not empty
+its TLB when reclaim clears the bit (ptep_clear_flush_young()), so pages in steady use pass for idle now and then.
+
 Source: v6.18, functions by name; for the older choices the commits that `Choices` names.
 """
 

@@ -17,6 +17,7 @@ import pytest
 from kernelnotes import refault, traces
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
 from kernelnotes.live.refault import MemoryCgroup, cgroup, measure, measurement
+from kernelnotes.traces import Trace
 
 MEMORY = 4096
 WORKLOADS = {
@@ -39,6 +40,20 @@ def nothing_left_behind():
     before = left()
     yield
     assert left() <= before
+
+
+@live
+def test_mapped_pages_are_predicted_nearer_than_if_they_were_read():
+    pages = 16 * traces.zipf(9000, 40_000, s=1.0, seed=1).pages.astype(np.int64)  # no two within what a fault maps
+    trace = Trace.of(pages, "zipf, mapped", mapped=traces.MAPPED)
+    measured = measure(trace, MEMORY, sample=512, progress=False)
+    page_tables = len(np.unique(pages // 512))
+    told, as_read = (
+        refault.replay(t, MEMORY - page_tables, "linux-6.18", keep="counts", flushes=measured.flushes)
+        for t in (trace, Trace.of(pages))
+    )
+    assert abs(told.faults - measured.faults) < 0.15 * measured.faults
+    assert abs(told.faults - measured.faults) < 0.8 * abs(as_read.faults - measured.faults)
 
 
 @live
@@ -83,6 +98,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     for wrong, said in (
         ((traces.cyclic(10, 2), 20), "memory is 20, expected an integer of 128 or more"),
         ((traces.cyclic(10, 2), 4096.5), r"memory is 4096.5, expected"),
+        ((Trace.of(["a", "b"], mapped=traces.EXECUTABLE), 4096), "EXECUTABLE accesses"),
         ((["a", "b"], 4096, -1), "sample is -1"),
         ((traces.Trace.of(["a", "b"], anon=["a"]), 4096), "anonymous pages"),
         (([2**62], 4096), "expected pages below"),

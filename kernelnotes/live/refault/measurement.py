@@ -24,7 +24,7 @@ from kernelnotes.live.refault.cgroup import PAGE_SIZE, MemoryCgroup, counts
 from kernelnotes.live.signals import Signals
 from kernelnotes.refault import COUNTERS, Measured, Rules
 from kernelnotes.refault.rules import running_kernel
-from kernelnotes.traces import Trace, TraceLike, as_trace
+from kernelnotes.traces import EXECUTABLE, Trace, TraceLike, as_trace
 
 LEAST = 128  # pages; with much less the kernel finds nothing that it could reclaim, and kills the reader
 MOST_INDEX = 2**42 // PAGE_SIZE  # pages in a file, 4 TiB: what ext4 can address is 16 TiB
@@ -40,10 +40,12 @@ def measure(
     directory: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Measured:
-    """Read the pages of `trace` from a file, in a cgroup limited to `memory` pages, and return what the kernel counted.
+    """Access the pages of `trace`, in a file, in a cgroup of `memory` pages, and return what the kernel counted.
 
-    trace : pages are read()s of 4096 bytes; a page whose label is a number has that index in the file, others are
-        numbered.  Anonymous pages are refused
+    trace : accesses are read()s of 4096 bytes, or touches of a mapped byte (Trace.mapped); a page whose label is a
+        number has that index in the file, others are numbered.  Refused are anonymous pages, and EXECUTABLE, for which
+        readahead cannot be switched off.  Around a page that is mapped the kernel maps others that it has, within 16
+        pages, which no rules here know; the page tables of mapped pages are charged
     memory : pages, at least LEAST; the kernel's bookkeeping of the file's pages is charged to them too
     sample : read memory.stat each time so many accesses are done.  That gives `series`, and makes the run repeatable:
         what the kernel decides on is up to date then.  0 does not disturb it
@@ -68,7 +70,8 @@ def measure(
         data, order = Path(folder) / "data", Path(folder) / "order"
         with signals.allowed():
             _write(data, indices)
-            order.write_bytes(indices[trace.pages].astype(np.int64).tobytes())
+            ways = trace.mapped if len(trace.mapped) else 0
+            order.write_bytes((indices[trace.pages].astype(np.int64) * 4 + ways).tobytes())
         with MemoryCgroup(memory) as cgroup:
             said = _run(cgroup, data, order, sample, len(trace), signals, progress)
         stats = [(done, counts(text)) for done, text in said["stats"]]
@@ -83,6 +86,8 @@ def _check(trace: Trace, memory: Any, sample: Any, directory: Any) -> None:
             raise BadInput(f"measure: {what} is {value!r}, expected an integer of {least} or more")
     if trace.anon.any():
         raise BadInput(f"measure: {trace.name} has anonymous pages, expected pages of files only")
+    if (trace.mapped == EXECUTABLE).any():
+        raise BadInput(f"measure: {trace.name} has EXECUTABLE accesses, expected READ and MAPPED only")
     if trace.labels.dtype.kind in "iu" and trace.labels.max() >= MOST_INDEX:
         raise BadInput(f"measure: page {trace.labels.max()} of {trace.name}, expected pages below {MOST_INDEX}")
     if directory is not None and not Path(directory).is_dir():

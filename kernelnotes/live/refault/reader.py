@@ -1,9 +1,9 @@
-"""Reads pages of a file in a given order, from a memory cgroup that it enters only when all its own memory is there.
+"""Accesses pages of a file in a given order, in a memory cgroup that it enters only when all its own memory is there.
 
 A process of its own, `python -I -S reader.py DATA ORDER PROCS STAT PERIOD`, standard library only:
 
-    DATA    the file; its pages are read one by one with preadv(2), without readahead
-    ORDER   the page numbers, 8 bytes each
+    DATA    the file; its pages are read one by one with preadv(2), or touched through a mapping, without readahead
+    ORDER   per access 8 bytes: four times the page number, and how (traces.READ or MAPPED)
     PROCS   cgroup.procs of the cgroup to enter
     STAT    its memory.stat, read before and after, and each time PERIOD accesses are done (0: never)
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import mmap
 import os
 import sys
 import time
@@ -40,13 +41,19 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     texts = [bytearray(8192) for _ in range(samples + 2)]
     into = [bytearray(PAGE)]
     zero = os.open("/dev/zero", os.O_RDONLY)
-    read_all(zero, pages[:1000], times, into, period and 100, stat_fd, texts[:1] * 10)  # warm up what it will execute
+    nothing = mmap.mmap(-1, PAGE)
+    some = array("q", [0, 1] * 500)
+    access_all(zero, nothing, some, times, into, period and 100, stat_fd, texts[:1] * 10)  # what it will execute
     texts[0][:] = bytes(len(texts[0]))
-    ctypes.CDLL(None).mlockall(MCL_CURRENT | MCL_FUTURE)
+    mapped = any(page & 3 for page in pages)
+    ctypes.CDLL(None).mlockall(MCL_CURRENT if mapped else MCL_CURRENT | MCL_FUTURE)  # not what is mapped now
+    view = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if mapped else nothing
+    if mapped:
+        view.madvise(mmap.MADV_RANDOM)
     gc.disable()
     os.write(enter, b"0")
     os.preadv(stat_fd, [texts[0]], 0)
-    read_all(fd, pages, times, into, period, stat_fd, texts[1:])
+    access_all(fd, view, pages, times, into, period, stat_fd, texts[1:])
     time.sleep(FLUSH_S)
     os.preadv(stat_fd, [texts[-1]], 0)
     with open(order, "wb") as file:
@@ -56,8 +63,9 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     json.dump({"stats": stats}, sys.stdout)
 
 
-def read_all(
+def access_all(
     fd: int,
+    view: mmap.mmap,
     pages: array[int],
     times: array[int],
     into: list[bytearray],
@@ -65,15 +73,19 @@ def read_all(
     stat_fd: int,
     texts: list[bytearray],
 ) -> None:
-    """Read the pages in order; texts[i] gets what the kernel counted when (i + 1) * period accesses were done."""
+    """Access the pages in order; texts[i] gets what the kernel counted when (i + 1) * period accesses were done."""
     preadv, now, sample, due = os.preadv, time.perf_counter_ns, 0, period or -1
     for i in range(len(pages)):
         if i == due:
             preadv(stat_fd, [texts[sample]], 0)
             sample += 1
             due += period
+        where, way = (pages[i] >> 2) * PAGE, pages[i] & 3
         start = now()
-        preadv(fd, into, pages[i] * PAGE)
+        if way:
+            view[where]
+        else:
+            preadv(fd, into, where)
         times[i] = now() - start
     if due == len(pages):
         preadv(stat_fd, [texts[sample]], 0)
