@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kernelnotes import curves, refault, traces
 from kernelnotes.errors import BadInput
 from kernelnotes.refault import replays
+from kernelnotes.traces.chunks import Numbering
 
 RULES = [name for name in refault.RULES if name != "opt"]
 TRACE = traces.mix(loop=700, pages=1500, n=20_000, seed=2)
@@ -84,3 +85,25 @@ def test_what_needs_the_whole_says_so():
         BadInput, match=r"a sample of 2.5, expected a share above 0 and at most 1, or a number of pages"
     ):
         curves.miss_ratio("ABC", sample=2.5)
+
+
+LABELS = st.one_of(st.integers(0, 40), st.integers(0, 5000), st.integers(0, 2**64 - 1))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(LABELS, min_size=1, max_size=60), min_size=1, max_size=8), st.integers(1, 30))
+def test_pages_are_numbered_in_order_of_appearance_whatever_they_are_called(parts, repeats):
+    numbering, ids = Numbering("parts"), {}
+    for part in [*parts, *[list(range(3000))] * (repeats % 2), *parts]:
+        dtype = np.uint64 if max(part) >= 2**63 else np.int64
+        numbers = numbering.number(np.array(part, dtype=dtype)).tolist()
+        assert numbers == [ids.setdefault(label, len(ids)) for label in part]
+        assert len(numbering) == len(ids)
+    assert numbering.labels.tolist() == list(ids)
+
+
+def test_small_labels_that_become_large_ones_and_more_are_numbered_on():
+    numbering, ids = Numbering("parts"), {}
+    for labels in (range(1000), range(500, 3000), [2**62, 5], range(200_000), range(0, 10**9, 10**6), [7, 2999]):
+        given = np.array(labels, dtype=np.int64)
+        assert numbering.number(given).tolist() == [ids.setdefault(label, len(ids)) for label in given.tolist()]

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernelnotes import intrinsics
 from kernelnotes.errors import BadInput
+from kernelnotes.intrinsics import AHEAD, prefetch
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.traces.trace import MOST_PAGES, Trace, page_labels
 
@@ -75,17 +77,23 @@ def as_chunks(trace: Any) -> Chunks | None:
     return Chunks([list(rest)])
 
 
+SPARSE = 4  # slots of 4 bytes per page: as much memory as the hash table takes with its keys
+
+
 class Numbering:
     """Dense ids for labels: 0, 1, 2 and so on in order of first appearance, over any number of parts.
 
     Integers go through a hash table of 4 bytes a slot, at most three quarters full, whose keys are the labels' own
-    array, 8 bytes a page; strings through a dictionary.
+    array, 8 bytes a page; or, while they are small for their number, through one with a slot for each up to the
+    largest.  Strings go through a dictionary.
     """
 
     def __init__(self, name: str) -> None:
         self._name, self._count = name, 0
         self._labels: npt.NDArray[Any] = np.empty(768, dtype=np.int64)
         self._table = np.full(1024, -1, dtype=np.int32)
+        self._largest = 0  # of the labels
+        self._direct = False  # whether the table has a slot for each label up to its length
         self._ids: dict[Any, int] = {}  # of strings; and of integers where numba is not installed
         self._kind = ""
 
@@ -117,21 +125,38 @@ class Numbering:
             return np.array(numbers, dtype=np.int32)
         keys = labels.view(np.int64) if labels.dtype == np.uint64 else labels.astype(np.int64, copy=False)
         out = np.empty(len(keys), dtype=np.int32)
+        largest = int(keys.max(initial=0)) if int(keys.min(initial=0)) >= 0 else 2**64
+        self._largest = max(self._largest, largest)
+        self._choose()
         done = 0
         while done < len(keys):
-            done, self._count = _compiled()[0](keys, done, self._table, self._labels, self._count, out)
+            number = _compiled()[2 if self._direct else 0]
+            done, self._count = number(keys, done, self._table, self._labels, self._count, out)
             if done < len(keys):
-                self._grow()
+                self._grow(2 * len(self._labels))
         return out
 
-    def _grow(self) -> None:
+    def _choose(self) -> None:
+        # A slot for each label up to the largest, where that is at most SPARSE times as many as there are.
+        direct = self._largest < SPARSE * self._count
+        if direct and (not self._direct or self._largest >= len(self._table)):
+            self._table = np.full(self._largest + 1, -1, dtype=np.int32)
+            self._table[self._labels[: self._count]] = np.arange(self._count, dtype=np.int32)
+            self._direct = True
+        elif self._direct and not direct:
+            self._direct = False
+            self._grow(len(self._labels))
+
+    def _grow(self, room: int) -> None:
         if self._count >= MOST_PAGES // 2:
             raise BadInput(f"{self._name}: more than {self._count} distinct pages")
-        self._table = np.full(2 * len(self._table), -1, dtype=np.int32)
-        labels = np.empty(len(self._table) // 4 * 3, dtype=np.int64)
+        slots = 1 << (room * 4 // 3 - 1).bit_length()
+        labels = np.empty(room if self._direct else slots // 4 * 3, dtype=np.int64)
         labels[: self._count] = self._labels[: self._count]
         self._labels = labels
-        _compiled()[1](self._table, self._labels, self._count)
+        if not self._direct:
+            self._table = np.full(slots, -1, dtype=np.int32)
+            _compiled()[1](self._table, self._labels, self._count)
 
 
 def _have_numba() -> bool:
@@ -139,18 +164,19 @@ def _have_numba() -> bool:
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     import numba
 
     def compile_one(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            compiled: Callable[..., Any] = numba.njit(cache=True)(function)
+            compiled: Callable[..., Any] = numba.njit(cache=True, **intrinsics.OPTIONS)(function)
         except RuntimeError:  # there is no folder that numba could write to
-            compiled = numba.njit(function)
+            compiled = numba.njit(**intrinsics.OPTIONS)(function)
         return compiled
 
-    numba.extending.register_jitable(slot_of)
-    return compile_one(number_pages), compile_one(fill_table)
+    intrinsics.register()
+    numba.extending.register_jitable(forceinline=True, **intrinsics.OPTIONS)(slot_of)
+    return compile_one(number_pages), compile_one(fill_table), compile_one(number_directly)
 
 
 def slot_of(key: Any, mask: int) -> Any:
@@ -163,6 +189,9 @@ def number_pages(keys: Any, done: int, table: Any, labels: Any, count: int, out:
     """Ids of keys[done:] into `out`, until all are done or `labels` is full; how many are done, how many ids exist."""
     mask = len(table) - 1
     for i in range(done, len(keys)):
+        if i + 2 * AHEAD < len(keys):  # two memory accesses depend on each other: the second one is asked for later
+            prefetch(table, slot_of(keys[i + 2 * AHEAD], mask))
+            prefetch(labels, max(table[slot_of(keys[i + AHEAD], mask)], 0))
         slot = slot_of(keys[i], mask)
         while table[slot] >= 0 and labels[table[slot]] != keys[i]:
             slot = (slot + 1) & mask
@@ -183,3 +212,19 @@ def fill_table(table: Any, labels: Any, count: int) -> None:
         while table[slot] >= 0:
             slot = (slot + 1) & mask
         table[slot] = number
+
+
+def number_directly(keys: Any, done: int, table: Any, labels: Any, count: int, out: Any) -> tuple[int, int]:
+    """As number_pages, for a table with a slot for each key."""
+    for i in range(done, len(keys)):
+        if i + AHEAD < len(keys):
+            prefetch(table, keys[i + AHEAD])
+        number = table[keys[i]]
+        if number < 0:
+            if count == len(labels):
+                return i, count
+            number = count
+            table[keys[i]], labels[count] = number, keys[i]
+            count += 1
+        out[i] = number
+    return len(keys), count

@@ -48,7 +48,7 @@ class FileChunks(Chunks):
         for part in parts:
             waiting.append(part)
             if sum(map(len, waiting)) >= self._chunk:
-                yield np.concatenate(waiting)
+                yield np.concatenate(waiting) if len(waiting) > 1 else part
                 waiting = []
         if waiting:
             yield np.concatenate(waiting)
