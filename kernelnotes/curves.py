@@ -267,21 +267,28 @@ def _one_pass(w: _Window, pages: Any, hits: Any, distances: Any) -> None:
     bits behind a position count the pages touched since.  When no position is left they are moved together.
     """
     keep = len(distances) > 0
+    bits, position = w.counts[0], w.counts[1]
     for k in range(len(pages)):
         if k + AHEAD < len(pages):
             prefetch(w.last, pages[k + AHEAD])
-        page = pages[k]
-        if w.counts[1] == len(w.page_at):
+        if position == len(w.page_at):
+            w.counts[1] = position
             _move_together(w)
+            bits = position = w.counts[0]
+        page = pages[k]
         before, distance = int(w.last[page]), COLD
         if before != COLD:
-            distance = w.counts[0] - _bits_upto(w, before)
-            _clear(w, before)
-        _append(w, page)
+            distance = bits - _bits_upto(w, before)
+            _clear(w, before, position)
+            bits -= 1
+        _append(w, page, bits, position)
+        bits += 1
+        position += 1
         if keep:
             distances[k] = distance
         else:
             hits[distance + 1] += 1
+    w.counts[0], w.counts[1] = bits, position
 
 
 def _bits_upto(w: _Window, position: int) -> int:
@@ -291,19 +298,17 @@ def _bits_upto(w: _Window, position: int) -> int:
     return bits + ones(w.bitmap[word] & (2 << (position & 31)) - 1)
 
 
-def _clear(w: _Window, position: int) -> None:
-    """Clear the bit; no part behind that of the next position is counted yet."""
+def _clear(w: _Window, position: int, end: int) -> None:
+    """Clear the bit; `end` is the next position, and no part behind it is counted yet."""
     w.bitmap[position >> WORD] ^= 1 << (position & 31)
     one_less_behind(w.in_group, position >> WORD)
     one_less_behind(w.in_stretch, position >> GROUP)
-    for i in range((position >> STRETCH) + 1, (w.counts[1] >> STRETCH) + 1):
+    for i in range((position >> STRETCH) + 1, (end >> STRETCH) + 1):
         w.in_all[i] -= 1
-    w.counts[0] -= 1
 
 
-def _append(w: _Window, page: int) -> None:
-    """Give the page the next position, and set its bit."""
-    bits, position = w.counts[0], w.counts[1]
+def _append(w: _Window, page: int, bits: int, position: int) -> None:
+    """Give the page this position, the next one, and set its bit; `bits` are set before it."""
     if position & 31 == 0:  # a new word
         group, stretch = position >> GROUP, position >> STRETCH
         if position == stretch << STRETCH:
@@ -313,15 +318,15 @@ def _append(w: _Window, page: int) -> None:
         w.in_group[position >> WORD] = bits - w.in_all[stretch] - w.in_stretch[group]
     w.last[page], w.page_at[position] = position, page
     w.bitmap[position >> WORD] |= 1 << (position & 31)
-    w.counts[0], w.counts[1] = bits + 1, position + 1
 
 
 def _move_together(w: _Window) -> None:
     """Give the pages that were touched the first positions, in their order."""
-    end = w.counts[1]
-    w.counts[:] = 0
-    for position in range(end):
+    live = 0
+    for position in range(w.counts[1]):
         page, bit = w.page_at[position], 1 << (position & 31)
         if w.bitmap[position >> WORD] & bit:
             w.bitmap[position >> WORD] ^= bit
-            _append(w, page)
+            _append(w, page, live, live)
+            live += 1
+    w.counts[:] = live

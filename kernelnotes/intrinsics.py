@@ -66,5 +66,5 @@ def register() -> None:
     fetched = intrinsic(lambda typing_context, array, index: (types.void(array, index), fetch))
     counted = intrinsic(lambda typing_context, word: (types.int64(word), count))
     overload(prefetch, jit_options=OPTIONS)(lambda array, index: lambda array, index: fetched(array, index))
-    overload(one_less_behind, jit_options=OPTIONS)(subtracts)
+    overload(one_less_behind, jit_options=OPTIONS | {"forceinline": True})(subtracts)
     overload(ones, jit_options=OPTIONS)(lambda word: lambda word: counted(word))
