@@ -382,13 +382,14 @@ class Prepared:
     """A connection that is whole, but locked and in repair mode: `commit` starts it, leaving the block ends it."""
 
     def __init__(self, snapshot: Snapshot, sock: socket.socket, used: Calls) -> None:
-        self._snapshot, self._sock, self._used, self._done = snapshot, sock, used, False
+        self._snapshot, self._sock, self._used = snapshot, sock, used
+        self._done = self._failed = False
 
     def commit(self, probe: bool = True) -> socket.socket:
         """The connection, alive.  The window probe tells the peer where it is now.
 
         Raises BadInput for a snapshot that somebody else restored meanwhile, or whose source went on; CallFailed, and
-        then nothing has been sent and the source can go on.
+        then nothing has been sent, and the source can go on once its address is back and this one was abandoned.
         """
         with Signals():
             return self._commit(probe)
@@ -396,11 +397,11 @@ class Prepared:
     def _commit(self, probe: bool) -> socket.socket:
         identity = self._snapshot.identity
         _refuse_used(identity)
-        if self._done:
+        if self._done or self._failed:
             raise BadInput("this connection was committed or abandoned already")
         start, rest = _split(plan.commit_steps(self._snapshot, probe))
         used = calls(self._sock) if _OBSERVERS else self._used
-        with _Else(self.abandon):
+        with _Else(self._halt):
             perform(start, used)
         self._done = True
         _RESTORED.add(identity)
@@ -408,6 +409,14 @@ class Prepared:
         with contextlib.suppress(CallFailed):
             _insist(rest, used)
         return self._sock
+
+    def _halt(self) -> None:
+        # It is not closed yet: as long as its address is here, a peer's packet that finds no socket is answered by a
+        # reset.
+        self._failed = True
+        for step in (plan.LOCK, plan.REPAIR_ON):
+            with contextlib.suppress(CallFailed):
+                _insist([step], calls(self._sock))
 
     def abandon(self) -> None:
         """End it without a packet.  Does nothing after commit."""
