@@ -246,18 +246,11 @@ def _with_room(old: _Window | None, pages: int) -> _Window:
 def _compiled() -> tuple[Callable[..., None], Callable[..., None]]:
     import numba
 
-    def compiled(function: Callable[..., None]) -> Callable[..., None]:
-        try:
-            made: Callable[..., None] = numba.njit(cache=True, **intrinsics.OPTIONS)(function)
-        except RuntimeError:  # there is no folder that numba could write to
-            made = numba.njit(**intrinsics.OPTIONS)(function)
-        return made
-
     intrinsics.register()
     for function in (_bits_upto, _clear, _append):
         numba.extending.register_jitable(forceinline=True, **intrinsics.OPTIONS)(function)
     numba.extending.register_jitable(**intrinsics.OPTIONS)(_move_together)
-    return compiled(_one_pass), compiled(_move_together)
+    return intrinsics.compiled(_one_pass), intrinsics.compiled(_move_together)
 
 
 def _one_pass(w: _Window, pages: Any, hits: Any, distances: Any) -> None:

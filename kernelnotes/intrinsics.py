@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 AHEAD = 16  # accesses; long enough for a line of memory to arrive
@@ -28,6 +29,17 @@ def ones(word: Any) -> int:
 def one_less_behind(array: Any, index: int) -> None:
     """Subtract 1 from array[index + 1:end], an int32 array, where `end` is the next number divisible by 64."""
     array[index + 1 : (index | 63) + 1] -= 1
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code; numba keeps it on disk, where it may write there."""
+    import numba
+
+    try:
+        made: Callable[..., Any] = numba.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # there is no folder that numba could write to
+        made = numba.njit(**OPTIONS)(function)
+    return made
 
 
 @functools.cache

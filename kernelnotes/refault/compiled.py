@@ -47,11 +47,7 @@ def built_in(step: Callable[..., Any]) -> Callable[..., None]:
         sources  # noqa: B018 - what a closure holds is part of the key under which numba keeps it
         run_step(step, m, rules, pages, start, stop, distances)
 
-    try:
-        compiled: Callable[..., None] = numba.njit(cache=True, **OPTIONS)(run)
-    except RuntimeError:  # there is no folder that numba could write to
-        compiled = numba.njit(**OPTIONS)(run)
-    return compiled
+    return intrinsics.compiled(run)
 
 
 def custom(step: Callable[..., Any]) -> Callable[..., None]:

@@ -67,7 +67,8 @@ class Replay:
     activations, deactivations : pages moved to the active list by a reference, and moved back
     refault_activations : pages that went to the active list straight from a refault
     evictions : pages that left memory
-    soft_faults : activations of a page that a deactivation had unmapped
+    soft_faults : activations of a page that a deactivation had unmapped; under rules of Linux, first touches of a
+        mapped page that is in memory
     read_ahead : pages that readahead brought in, of those that `replay` was told of
     distances : int64 array, shape (accesses,); HIT, COLD, or the refault distance R in pages.  Exact up to 2**28, where
         the shadow entries wrap.  Empty for keep="counts", and so is `series`.

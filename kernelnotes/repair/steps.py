@@ -33,7 +33,7 @@ from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.repair import constants as c
 from kernelnotes.repair import options
 from kernelnotes.repair.constants import SocketOption, TcpOption, TcpState, Window
-from kernelnotes.repair.segment import Flags, Segment
+from kernelnotes.repair.segment import Flags, Segment, signed
 from kernelnotes.repair.snapshot import NO_WINDOW, STATES, Address, Snapshot, as_read, check_address
 
 MOST_TRIES = 8  # reads of a connection that keeps changing under the lock, before we give up
@@ -550,7 +550,7 @@ def _window(w: Window, room_for_fin: int) -> list[Step]:
     if w == NO_WINDOW:  # a kernel before 4.8: the probe's answer will tell
         return []
     snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup = w
-    if 0 < (snd_wl1 - rcv_wup - rcv_wnd) % 2**32 < 2**31:
+    if signed(snd_wl1 - rcv_wup - rcv_wnd) > 0:
         # A kernel without memory for what arrives takes all of its window back (tcp_select_window(), ICSK_ACK_NOMEM).
         # Then snd_wl1, of a segment that came out of order, is beyond it, and tcp_repair_set_window() refuses that.
         snd_wl1 = rcv_wup

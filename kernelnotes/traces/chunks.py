@@ -164,19 +164,12 @@ def _have_numba() -> bool:
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def _compiled() -> tuple[Callable[..., Any], ...]:
     import numba
-
-    def compile_one(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            compiled: Callable[..., Any] = numba.njit(cache=True, **intrinsics.OPTIONS)(function)
-        except RuntimeError:  # there is no folder that numba could write to
-            compiled = numba.njit(**intrinsics.OPTIONS)(function)
-        return compiled
 
     intrinsics.register()
     numba.extending.register_jitable(forceinline=True, **intrinsics.OPTIONS)(slot_of)
-    return compile_one(number_pages), compile_one(fill_table), compile_one(number_directly)
+    return tuple(intrinsics.compiled(function) for function in (number_pages, fill_table, number_directly))
 
 
 def slot_of(key: Any, mask: int) -> Any:
