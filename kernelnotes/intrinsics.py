@@ -2,6 +2,7 @@
 
     ones(word)                      how many of the 32 bits of `word` are set
     one_less_behind(array, index)   subtract 1 from all elements behind, up to the next index divisible by 64
+                                    (fast for arrays from aligned_zeros only)
     prefetch(array, index)          fetch array[index] early: it changes no result, and as plain Python nothing at all
 
 `register()` tells numba of them.
@@ -13,6 +14,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+LINE = 64  # bytes
 AHEAD = 16  # accesses; long enough for a line of memory to arrive
 OPTIONS: dict[str, Any] = {"_nrt": False}  # of what is compiled: without reference counts on the arrays
 
@@ -27,8 +32,15 @@ def ones(word: Any) -> int:
 
 
 def one_less_behind(array: Any, index: int) -> None:
-    """Subtract 1 from array[index + 1:end], an int32 array, where `end` is the next number divisible by 64."""
+    """Subtract 1 from array[index + 1:end], where `end` is the next number divisible by 64."""
     array[index + 1 : (index | 63) + 1] -= 1
+
+
+def aligned_zeros(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array of zeros that starts on a line of memory: a vector that lies across two lines is read back slowly."""
+    room = np.zeros(length * np.dtype(dtype).itemsize + LINE, dtype=np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + length * np.dtype(dtype).itemsize].view(dtype)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +57,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def register() -> None:
     """Tell numba of them; once is enough."""
-    import numpy as np
     from llvmlite import ir
     from numba.core import cgutils, types
     from numba.extending import intrinsic, overload
@@ -66,11 +77,14 @@ def register() -> None:
         word = context.cast(builder, arguments[0], signature.args[0], types.uint32)
         return context.cast(builder, builder.ctpop(word), types.uint32, types.int64)
 
+    falling = np.repeat(np.array([0, -1], dtype=np.int8), 64)
+
     def subtract(array: Any, index: Any) -> Any:
-        # All 64, most of them by 0: with no end to guess at this becomes a few vector instructions.
-        first, at = index & ~63, np.int32(index & 63)
+        # All 64, most of them by 0, read from a table: with no end to guess at this is a few vector instructions.
+        # Unsigned, since numba asks of every signed index whether it counts from the end.
+        first, zeros = np.uint64(index & ~63), np.uint64(63 - (index & 63))
         for i in range(64):
-            array[first + i] -= np.int32(np.int32(i) > at)
+            array[first + np.uint64(i)] += falling[zeros + np.uint64(i)]
 
     def subtracts(array: Any, index: Any) -> Any:
         return subtract
