@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LINE = 64  # bytes
 AHEAD = 16  # accesses; long enough for a line of memory to arrive
@@ -38,6 +38,8 @@ def one_less_behind(array: Any, index: int) -> None:
 
 def aligned_zeros(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros that starts on a line of memory: a vector that lies across two lines is read back slowly."""
+    import numpy as np
+
     room = np.zeros(length * np.dtype(dtype).itemsize + LINE, dtype=np.uint8)
     start = -room.ctypes.data % LINE
     return room[start : start + length * np.dtype(dtype).itemsize].view(dtype)
@@ -57,6 +59,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.cache
 def register() -> None:
     """Tell numba of them; once is enough."""
+    import numpy as np
     from llvmlite import ir
     from numba.core import cgutils, types
     from numba.extending import intrinsic, overload
