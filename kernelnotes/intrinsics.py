@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,15 @@ def aligned_zeros(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros that starts on a line of memory: a vector that lies across two lines is read back slowly."""
     import numpy as np
 
-    room = np.zeros(length * np.dtype(dtype).itemsize + LINE, dtype=np.uint8)
+    size = length * np.dtype(dtype).itemsize
+    room = np.zeros(size + LINE, dtype=np.uint8)
     start = -room.ctypes.data % LINE
-    return room[start : start + length * np.dtype(dtype).itemsize].view(dtype)
+    return room[start : start + size].view(dtype)
+
+
+def have_numba() -> bool:
+    """Whether functions are compiled; without numba the same functions run as plain Python, with the same results."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

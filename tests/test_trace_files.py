@@ -234,7 +234,7 @@ def test_ids_count_up_in_order_of_appearance(parts, compiled):
     numbering, seen = Numbering("some"), {}
     with pytest.MonkeyPatch.context() as patch:
         if not compiled:
-            patch.setattr("kernelnotes.traces.chunks._have_numba", lambda: False)
+            patch.setattr("kernelnotes.traces.chunks.have_numba", lambda: False)
         for part in parts:
             ids = numbering.number(np.array(part, dtype=np.uint64))
             assert ids.tolist() == [seen.setdefault(label, len(seen)) for label in part]

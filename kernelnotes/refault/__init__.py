@@ -32,6 +32,7 @@ today's kernel decides on.  `linux` has them: the patches as posted, 3.15 and 6.
 
 from typing import TYPE_CHECKING, Any
 
+from kernelnotes.intrinsics import have_numba
 from kernelnotes.refault.article import activate, activate_refault, demote, reclaim, two_lists
 from kernelnotes.refault.choices import DETAILS, Choices, in_words
 from kernelnotes.refault.generations import mglru
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from kernelnotes.refault.claims import check_claim, counterexample, demotion_outcomes
     from kernelnotes.refault.predicting import ablation, predictions
     from kernelnotes.refault.recorded import against
-    from kernelnotes.refault.replays import Clock, Measured, Replay, have_numba, next_uses, replay
+    from kernelnotes.refault.replays import Clock, Measured, Replay, next_uses, replay
     from kernelnotes.refault.sweeps import sweep
 
 __all__ = [
@@ -129,7 +130,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Whole traces need numpy and pandas; `Memory` does not, and runs where they are not installed.
-    if name in ("Clock", "Measured", "Replay", "have_numba", "next_uses", "replay"):
+    if name in ("Clock", "Measured", "Replay", "next_uses", "replay"):
         from kernelnotes.refault import replays
 
         return getattr(replays, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernelnotes.errors import BadInput
+from kernelnotes.intrinsics import have_numba
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.refault.choices import Choices
 from kernelnotes.refault.kernel import AGES, BATCH, FLUSH_NS, HIT_NS, LENGTHS, MISS_NS, NEVER, READ_AHEAD, TICK, linux
@@ -37,11 +37,6 @@ from kernelnotes.traces import Chunks, Trace, TraceLike, as_chunks, as_trace
 
 if TYPE_CHECKING:
     from kernelnotes.traces.chunks import Numbering
-
-
-def have_numba() -> bool:
-    """Whether replays are compiled; without numba the same functions run as plain Python, with the same results."""
-    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from kernelnotes import intrinsics
 from kernelnotes.errors import BadInput
-from kernelnotes.intrinsics import AHEAD, prefetch
+from kernelnotes.intrinsics import AHEAD, have_numba, prefetch
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.traces.trace import MOST_PAGES, Trace, page_labels
 
@@ -117,7 +116,7 @@ class Numbering:
         if labels.dtype == np.uint64 and len(labels) and int(labels.max()) >= 2**63:
             kind = "u"
         self._kind = "u" if "u" in (kind, self._kind) else kind
-        if kind == "O" or not _have_numba():
+        if kind == "O" or not have_numba():
             ids = self._ids
             if kind == "u":
                 labels = labels.view(np.int64)
@@ -157,10 +156,6 @@ class Numbering:
         if not self._direct:
             self._table = np.full(slots, -1, dtype=np.int32)
             _compiled()[1](self._table, self._labels, self._count)
-
-
-def _have_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache
