@@ -153,6 +153,17 @@ def test_replay_does_what_a_second_reading_says(program, charged):
     )
 
 
+@pytest.mark.parametrize("memory", range(40, 60))
+def test_a_node_that_readahead_brings_in_first_comes_with_the_nodes_above_it(memory):
+    pages = [64 * i for i in range(150) if i != 66] + [64 * 66]
+    early = [(40, 64 * 66)]  # the tree grows by a level now, not when its neighbour 65 is read
+    told = ReferenceKernel(memory, ahead=early)
+    distances = [told.access(page) for page in pages]
+    ours = refault.replay(Trace.of(pages), memory, TODAY, flushes=[], ahead=early)
+    assert ours.distances.tolist() == distances
+    assert ours.summary().items() >= told.counts.items()
+
+
 # --- Mapped pages, a list at a time. ----------------------------------------------------------------------------------
 
 # Linux 3.15 looks at a page at a time, and nothing is queued: small memories show what happens.

@@ -212,6 +212,8 @@ def replay(
 def _run(
     m: State, choices: Choices, rules: Rules, name: str, pages: Any, start: int, stop: int, distances: Any
 ) -> None:
+    if isinstance(pages, np.ndarray):
+        pages = pages.view(np.uint32)  # of a signed index, compiled code asks whether it counts from the end
     try:
         _runner(rules.step)(m, choices, pages, start, stop, distances)
     except MemoryError as e:
@@ -383,8 +385,11 @@ def _kernel(
     choices = rules.choices._replace(stale_statistics=0) if flushes is None else rules.choices
     node_of, parents = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
     if rules.step is linux and choices.charged_nodes:
-        of = _NodesOf()
-        node_of, parents = of.extended(trace.labels), np.array(of.nodes.parents, dtype=np.int32)
+        of, order = _NodesOf(), _first_in(trace, early)
+        node_of = np.empty(trace.unique, dtype=np.int32)
+        indices = trace.labels if trace.labels.dtype.kind in "iu" else np.arange(trace.unique)
+        node_of[order] = of.extended(indices[order])
+        parents = np.array(of.nodes.parents, dtype=np.int32)
     count = len(parents)
     return choices, Kernel(
         batch=np.zeros(2 * BATCH, dtype=np.int32),
@@ -402,6 +407,17 @@ def _kernel(
 
 
 _NO_WAYS = np.zeros(0, dtype=np.uint8)
+
+
+def _first_in(trace: Trace, ahead: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The pages in the order in which they first come into memory: by an access, or by readahead before it."""
+    if len(ahead) == 0:
+        return np.arange(trace.unique)  # numbers are given in order of appearance
+    at, pages = ahead.reshape(2, -1)
+    first = np.empty(trace.unique, dtype=np.int64)
+    first[trace.pages[::-1]] = 2 * np.arange(len(trace))[::-1] + 1  # the last assignment stays
+    np.minimum.at(first, pages, 2 * at)
+    return np.argsort(first, kind="stable")
 
 
 class _NodesOf:

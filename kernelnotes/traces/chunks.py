@@ -83,8 +83,8 @@ class Numbering:
     """Dense ids for labels: 0, 1, 2 and so on in order of first appearance, over any number of parts.
 
     Integers go through a hash table of 4 bytes a slot, at most three quarters full, whose keys are the labels' own
-    array, 8 bytes a page; or, while they are small for their number, through one with a slot for each up to the
-    largest.  Strings go through a dictionary.
+    array, 8 bytes a page; or, while they are small for their number or for that of the accesses in a part, through one
+    with a slot for each up to the largest.  Strings go through a dictionary.
     """
 
     def __init__(self, name: str) -> None:
@@ -92,6 +92,7 @@ class Numbering:
         self._labels: npt.NDArray[Any] = np.empty(768, dtype=np.int64)
         self._table = np.full(1024, -1, dtype=np.int32)
         self._largest = 0  # of the labels
+        self._longest = 0  # of the parts, in accesses
         self._direct = False  # whether the table has a slot for each label up to its length
         self._ids: dict[Any, int] = {}  # of strings; and of integers where numba is not installed
         self._kind = ""
@@ -103,9 +104,9 @@ class Numbering:
     @property
     def labels(self) -> npt.NDArray[Any]:
         """What each page is called, by its id; shape (len(self),)."""
-        if self._ids:
-            return np.array(list(self._ids), dtype=object if self._kind == "O" else np.int64)
-        labels = self._labels[: self._count]
+        if self._kind == "O":
+            return np.array(list(self._ids), dtype=object)
+        labels = np.array(list(self._ids), dtype=np.int64) if self._ids else self._labels[: self._count]
         return labels.view(np.uint64) if self._kind == "u" else labels
 
     def number(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
@@ -113,31 +114,33 @@ class Numbering:
         kind = "O" if labels.dtype.kind == "O" else "i"
         if self._kind and (kind == "O") != (self._kind == "O"):
             raise BadInput(f"{self._name}: strings and integers, expected page labels of one kind")
-        if labels.dtype == np.uint64 and len(labels) and int(labels.max()) >= 2**63:
-            kind = "u"
+        keys, largest = labels, 0
+        if kind == "i":
+            keys = labels.view(np.int64) if labels.dtype == np.uint64 else labels.astype(np.int64, copy=False)
+            largest = int(keys.view(np.uint64).max(initial=0))  # one below 0 is larger than all
+            kind = "u" if labels.dtype == np.uint64 and largest >= 2**63 else kind
         self._kind = "u" if "u" in (kind, self._kind) else kind
         if kind == "O" or not have_numba():
             ids = self._ids
-            if kind == "u":
-                labels = labels.view(np.int64)
-            numbers = [ids.setdefault(label, len(ids)) for label in labels.tolist()]
-            return np.array(numbers, dtype=np.int32)
-        keys = labels.view(np.int64) if labels.dtype == np.uint64 else labels.astype(np.int64, copy=False)
+            return np.array([ids.setdefault(key, len(ids)) for key in keys.tolist()], dtype=np.int32)
         out = np.empty(len(keys), dtype=np.int32)
-        largest = int(keys.max(initial=0)) if int(keys.min(initial=0)) >= 0 else 2**64
-        self._largest = max(self._largest, largest)
+        self._largest, self._longest = max(self._largest, largest), max(self._longest, len(keys))
         self._choose()
         done = 0
         while done < len(keys):
-            number = _compiled()[2 if self._direct else 0]
-            done, self._count = number(keys, done, self._table, self._labels, self._count, out)
+            if self._direct:  # by unsigned keys: of a signed index, compiled code asks whether it counts from the end
+                number, given = _compiled()[2], keys.view(np.uint64)
+            else:
+                number, given = _compiled()[0], keys
+            done, self._count = number(given, done, self._table, self._labels, self._count, out)
             if done < len(keys):
                 self._grow(2 * len(self._labels))
         return out
 
     def _choose(self) -> None:
-        # A slot for each label up to the largest, where that is at most SPARSE times as many as there are.
-        direct = self._largest < SPARSE * self._count
+        # A slot for each label up to the largest, where that is at most SPARSE times as many as there are pages, or
+        # accesses in a part, which take more memory than that.
+        direct = self._largest < SPARSE * max(self._count, self._longest)
         if direct and (not self._direct or self._largest >= len(self._table)):
             self._table = np.full(self._largest + 1, -1, dtype=np.int32)
             self._table[self._labels[: self._count]] = np.arange(self._count, dtype=np.int32)

@@ -23,9 +23,9 @@ from kernelnotes.traces.trace import Trace, TraceLike, as_trace
 FORMATS = ("plain", "csv", "msr", "blkparse", "filemap", "oracleGeneral", "recording")
 MOST_IN_A_LINE = 1 << 16  # bytes
 TOLD = 10  # malformed lines that are remembered with what is wrong with them
-BLOCK = 1 << 20  # bytes read at a time
-SAMPLE = 1 << 16  # bytes by which a format is recognised
 _RECORD = formats.ORACLE_GENERAL.itemsize
+BLOCK = _RECORD << 16  # bytes read at a time; whole records, which need no copy then
+SAMPLE = 1 << 16  # bytes by which a format is recognised
 
 
 class FileChunks(Chunks):
@@ -59,10 +59,10 @@ class FileChunks(Chunks):
     def _records(self) -> Iterator[npt.NDArray[np.uint64]]:
         left = b""
         for block in _blocks(self.path):
-            data = left + block
-            whole = len(data) // _RECORD * _RECORD
-            yield from formats.records(data[:whole])
-            left = data[whole:]
+            data = left + block if left else block
+            ids = formats.records(data)
+            yield ids
+            left = data[len(ids) * _RECORD :]
         if left:
             raise BadInput(f"{self.path}: it is cut short, the last record has {len(left)} of {_RECORD} bytes")
 

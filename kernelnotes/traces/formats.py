@@ -19,7 +19,7 @@ Source: libCacheSim traceReader/customizedReader/oracle/oracleGeneralBin.h; Nara
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -266,6 +266,7 @@ def _like_oracle_general(sample: bytes) -> bool:
     return len(records) > 0 and bool(in_order.all()) and bool((records["next"] >= -1).all())
 
 
-def records(data: bytes) -> Iterator[npt.NDArray[np.uint64]]:
-    """The objects of oracleGeneral records."""
-    yield np.frombuffer(data, dtype=ORACLE_GENERAL)["id"].copy()
+def records(data: bytes) -> npt.NDArray[np.uint64]:
+    """The objects of the whole oracleGeneral records that `data` begins with."""
+    ids: npt.NDArray[np.uint64] = np.frombuffer(data, ORACLE_GENERAL, len(data) // ORACLE_GENERAL.itemsize)["id"].copy()
+    return ids
