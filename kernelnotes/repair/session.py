@@ -46,6 +46,7 @@ from kernelnotes.repair.steps import (
     dump_steps,
     elapsed_ms,
     freeze_steps,
+    hold_steps,
     look_steps,
     perform,
     prepare_steps,
@@ -251,8 +252,9 @@ def replay(session: Session | str) -> Replayed:
     with Replay(session) as recorded:
         source, target = recorded.calls("source"), recorded.calls("target")
         before = run(look_steps(session.family, session.peer), source)
-        run(freeze_steps(before), source)
-        snapshot = run(dump_steps(before), source)
+        held = run(freeze_steps(before), source)
+        perform(hold_steps(held), source)
+        snapshot = run(dump_steps(before, held), source)
         check(snapshot)
         perform(prepare_steps(snapshot, elapsed_ms(snapshot.taken, target["clock"]())), target)
         perform(commit_steps(snapshot), target)
