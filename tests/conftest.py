@@ -21,6 +21,7 @@ IMPOSSIBLE: tuple[str, ...] = ()
 # The programs that tests need, and Debian's packages of them, which tools/setup.py installs.
 PROGRAMS = {
     "automount": "autofs",
+    "chromium": "chromium",
     "nginx": "nginx",
     "pahole": "dwarves",
     "postgres": "postgresql",

@@ -160,3 +160,41 @@ def test_hazards_of_a_folder_names_what_it_cannot_read_and_goes_on(tmp_path):
     assert "bad.h:1:1: '{' is never closed" in done.stderr
     assert installed("hazards", tmp_path / "bad.h").returncode == 2
     assert installed("hazards", tmp_path, "--abi", "x32").returncode == 2
+
+
+def test_a_quiz_asks_and_its_last_line_is_the_command_that_answers():
+    asked = installed("quiz", "repair", "--kind", "earlier")  # any seed
+    assert "Which one is earlier" in asked.stdout
+    assert "Answer:" not in asked.stdout
+    command = asked.stdout.splitlines()[-1].removeprefix("The answer: kernelnotes ").split()
+    answered = installed(*command)
+    assert answered.stdout.splitlines()[:3] == asked.stdout.splitlines()[:3]
+    assert "Answer: " in answered.stdout
+
+
+def test_a_sheet_goes_to_a_file_or_to_standard_output(tmp_path):
+    printed = installed("quiz", "layout", "--seed", "3", "--sheet", "5", "--solve")
+    assert printed.stdout.count("\n## ") == 10
+    installed("quiz", "layout", "--seed", "3", "--sheet", "5", "--solve", "-o", tmp_path / "sheet.md")
+    assert (tmp_path / "sheet.md").read_text() == printed.stdout
+    installed("quiz", "layout", "--seed", "3", "--sheet", "5", "--format", "html", "-o", tmp_path / "sheet.html")
+    assert "<h1" in (tmp_path / "sheet.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["ipc"], "topic is 'ipc'"),
+        (["repair", "--seed", "-1"], "seed is -1"),
+        (["repair", "--kind", "hard"], "kind is 'hard'"),
+        (["repair", "--sheet", "0"], "sheet is 0"),
+        (["repair", "--sheet", "2", "--kind", "order"], "--kind is for one problem"),
+        (["repair", "--sheet", "2", "--format", "doc"], "format is 'doc', expected one of md, html, pdf"),
+        (["repair", "-o", "x"], "--output and --format are for a sheet"),
+        (["repair", "--sheet", "2", "-o", "/no/folder/x"], "/no/folder/x: No such file"),
+    ],
+)
+def test_a_quiz_refuses_bad_input_with_status_2(arguments, problem):
+    done = installed("quiz", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert problem in done.stderr

@@ -86,9 +86,10 @@ def test_only_live_code_makes_system_calls(module):
 
 HEAVY = ("numpy", "pandas", "numba", "matplotlib", "ipywidgets")
 PLAIN = ("errors", "provenance", "refault", "ctype", "cdecl", "abi", "layout", "btf", "autofs", "pipes", "repair")
+QUIZ = ("quiz", "quiz.refault", "quiz.layout", "quiz.repair", "quiz.sheets")
 
 
-@pytest.mark.parametrize("name", [name for name in PLAIN if f"kernelnotes.{name}" in MODULES])
+@pytest.mark.parametrize("name", [name for name in PLAIN + QUIZ if f"kernelnotes.{name}" in MODULES])
 def test_a_plain_module_imports_where_the_heavy_packages_do_not_exist(name):
     block = f"import sys; sys.modules.update(dict.fromkeys({HEAVY})); import kernelnotes.{name}"
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
