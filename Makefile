@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 PYTEST ?=
 LAB ?=
 
-.PHONY: help book test bench lab clean distclean
+.PHONY: help book test bench lab labs clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/    make \1 \t/p' Makefile | expand -t 20
@@ -28,6 +28,10 @@ bench:  ## the benchmarks at full count
 lab:  ## JupyterLab on the chapters
 	@$(PYTHON) tools/setup.py lab
 	$(VENV) -m jupyterlab $(shell [ "$$(id -u)" = 0 ] && echo --allow-root) $(LAB) book
+
+labs:  ## the labs as students get them, in one zip
+	@$(PYTHON) tools/setup.py test
+	$(VENV) tools/labs.py
 
 clean:  ## remove what the builds made; .venv and _vendor stay
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis

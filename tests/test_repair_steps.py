@@ -9,7 +9,6 @@ import pytest
 from connections import ADDRESSES, connections, snapshots
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from toy_kernel import LOCK, ToySocket, after
 
 from kernelnotes.errors import BadInput, CallFailed
 from kernelnotes.repair import (
@@ -35,6 +34,7 @@ from kernelnotes.repair import (
 from kernelnotes.repair import constants as c
 from kernelnotes.repair.segment import Flags, from_ip
 from kernelnotes.repair.steps import elapsed_ms
+from kernelnotes.repair.toy import LOCK, ToySocket, after
 
 S = TcpState
 

@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import labs
+import page_python
 import pages
 import vendor
 
@@ -82,6 +84,8 @@ def build(root: Path = ROOT) -> None:
     shutil.rmtree(out / "html", ignore_errors=True)
     out.mkdir(exist_ok=True)
     (out / "book.json").unlink(missing_ok=True)
+    page_python.make(root / "_vendor", out / "static")
+    labs.make(out / "static")
     # In a fresh installation matplotlib says on stderr that it builds its font cache, and stderr is an error in a page.
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], stderr=subprocess.DEVNULL, check=False)
     environment = os.environ | {"IPYTHONDIR": str(out / "ipython"), "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}

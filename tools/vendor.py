@@ -2,9 +2,10 @@
 
     python tools/vendor.py            # no-op when everything is present and intact
 
-Three npm packages, each pinned by the SHA-256 of its tarball, are unpacked below `_vendor/` (not in git):
+Four npm packages, each pinned by the SHA-256 of its tarball, are unpacked below `_vendor/` (not in git):
 
     static/vendor/    the widget player (html-manager's embed.js and its icon fonts) and MathJax: part of the site
+    python/           Pyodide, a Python for browsers, which tools/page_python.py makes a part of the site
     test/             axe-core, the accessibility checker: for the tests, never part of the site
     stamp.json        the SHA-256 of every unpacked file; a later run compares and does nothing
 
@@ -52,6 +53,11 @@ PACKAGES = (
         "mathjax@3.2.2",
         "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09",
         ((r"es5/(tex-mml-chtml\.js|output/chtml/fonts/.+|input/tex/extensions/.+)", MATHJAX), (r"(LICENSE)", MATHJAX)),
+    ),
+    Package(
+        "pyodide@314.0.7",
+        "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0",
+        ((r"(pyodide(?:\.asm)?\.mjs|pyodide\.asm\.wasm|pyodide-lock\.json|python_stdlib\.zip|README\.md)", "python"),),
     ),
     Package(
         "axe-core@4.14.1",
@@ -134,7 +140,7 @@ def vendor(target: Path = VENDOR) -> bool:
         stamp = {"packages": pins(), "files": {path: sha256(fresh / path) for path in sorted(files)}}
         (fresh / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n")
         (target / "stamp.json").unlink(missing_ok=True)
-        for part in ("static", "test", "stamp.json"):  # the stamp comes last: with it, everything is there
+        for part in ("static", "python", "test", "stamp.json"):  # the stamp comes last: with it, everything is there
             if (target / part).is_dir():
                 (target / part).rename(folder / f"old-{part}")
             (fresh / part).rename(target / part)

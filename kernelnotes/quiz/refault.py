@@ -76,6 +76,7 @@ def loop(rng: random.Random) -> Draft:
     faults = [sum(not e.hit for e in lap) for lap in events]
     distances = sorted({e.distance for lap in events[1:] for e in lap if e.refault})
     [distance] = distances
+    own = pages - memory - distance  # 1 where the entry is written after the page's own eviction ticked
     return Draft(
         title=f"A loop of {pages} pages through a memory of {memory}",
         question=(
@@ -88,12 +89,17 @@ def loop(rng: random.Random) -> Draft:
             f"In the first lap every page is new: {pages} faults.",
             "A page is evicted shortly before the loop comes back to it: the oldest page is always the one that will "
             "be needed next. So every access faults, lap after lap.",
-            f"From a page's eviction to its refault the loop evicts {distance} other pages, one at each fault. To hold "
-            f"the page until then, memory would need places for these {distance}, and one for the page itself.",
+            f"Between the writing of a page's shadow entry and its refault the clock ticks {distance} times"
+            + (
+                ", once for each of the other pages that go; to hold the page, memory would need places for these and "
+                "for the page itself."
+                if own
+                else ": for the page's own eviction and for each of the others that follow. As many places are missing."
+            ),
             Table(("lap", "faults"), tuple((str(i), str(n)) for i, n in enumerate(faults, 1))),
         ),
-        answer=f"{faults[0]} faults in each of the {laps} laps, {sum(faults)} in all. R = {distance}, and R + 1 pages "
-        f"are missing: {memory} + {distance} + 1 = {pages}.",
+        answer=f"{faults[0]} faults in each of the {laps} laps, {sum(faults)} in all. R = {distance}, and "
+        f"{'R + 1' if own else 'R'} pages are missing: {memory} + {distance + own} = {pages}.",
     )
 
 
