@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 PYTEST ?=
 LAB ?=
 
-.PHONY: help book test bench lab labs clean distclean
+.PHONY: help book test bench lab labs pdf clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/    make \1 \t/p' Makefile | expand -t 20
@@ -32,6 +32,10 @@ lab:  ## JupyterLab on the chapters
 labs:  ## the labs as students get them, in one zip
 	@$(PYTHON) tools/setup.py test
 	$(VENV) tools/labs.py
+
+pdf:  ## the book on paper: a PDF of each page, and one of the whole
+	@$(PYTHON) tools/setup.py test
+	$(VENV) tools/pdf.py
 
 clean:  ## remove what the builds made; .venv and _vendor stay
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,7 @@ from pathlib import Path
 import labs
 import page_python
 import pages
+import reference
 import vendor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +76,8 @@ def toc_files(root: Path = ROOT) -> list[str]:
 
 def build(root: Path = ROOT) -> None:
     """Execute and render everything below `root`; raises BookError with the reasons, and then leaves no pages."""
+    if (root / "_toc.yml").is_file() and "book/reference/" in (root / "_toc.yml").read_text():
+        reference.make(root)
     missing = [
         name for name in toc_files(root) if not any((root / f"{name}{end}").is_file() for end in (".ipynb", ".md"))
     ]

@@ -1,0 +1,98 @@
+"""Build wheel and sdist, install each into an environment with nothing in it, and do there what the README promises.
+
+    python tools/package.py [PYTHON ...]     # e.g. python3.11 python3.12 python3.13; by default this one
+
+What the README shows as Python runs, and so does `kernelnotes doctor`. Exit status 1 with what went wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = """
+import sys
+from setuptools import build_meta
+build_meta.build_wheel(sys.argv[1])
+build_meta.build_sdist(sys.argv[1])
+"""
+
+
+class PackageError(Exception):
+    """A step failed; the message has its command and the end of what it said."""
+
+
+def run(command: Sequence[str | Path], where: Path) -> str:
+    """What a command prints.  Raises PackageError if it fails."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | {
+        "MPLBACKEND": "agg"
+    }
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise PackageError(f"{' '.join(map(str, command[:6]))} ...: status {done.returncode}\n{said}")
+    return done.stdout
+
+
+def environment(python: str, folder: Path) -> Path:
+    """A new virtual environment's Python."""
+    run([python, "-m", "venv", folder], ROOT)
+    return folder / "bin" / "python"
+
+
+def build(target: Path) -> tuple[Path, Path]:
+    """Wheel and sdist of what is here, in `target`."""
+    with tempfile.TemporaryDirectory() as name:
+        python = environment(sys.executable, Path(name, "builder"))
+        run([python, "-m", "pip", "install", "-q", "setuptools>=77", "wheel"], ROOT)
+        copy = Path(name, "source")
+        run(["git", "-c", "safe.directory=*", "clone", "-q", ROOT, copy], ROOT)
+        run([python, "-c", BUILD, target], copy)
+    found = {path.suffix: path for path in target.iterdir()}
+    return found[".whl"], found[".gz"]
+
+
+def try_out(python: str, wheel: Path, sdist: Path) -> list[str]:
+    """What was done with both in fresh environments of one Python, in words."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    said = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inside = environment(python, folder / "env")
+        version = run([inside, "-c", "import platform; print(platform.python_version())"], folder).strip()
+        run([inside, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", f"{wheel}[live]"], folder)
+        for package in (wheel, sdist):
+            again = ["--force-reinstall", "--no-deps"]
+            run([inside, "-m", "pip", "install", "-q", *again, package], folder)
+            for number, example in enumerate(examples):
+                script = folder / f"example-{number}.py"
+                script.write_text(example)
+                run([inside, script], folder)
+            doctor = run([folder / "env" / "bin" / "kernelnotes", "doctor"], folder)
+            run([folder / "env" / "bin" / "kernelnotes", "quiz", "repair", "--seed", "1", "--solve"], folder)
+            lines = len(doctor.strip().splitlines())
+            said.append(f"Python {version}, {package.name}: {len(examples)} examples, doctor ({lines} lines), a quiz")
+    return said
+
+
+def main() -> int:
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            wheel, sdist = build(Path(name))
+            for python in sys.argv[1:] or [sys.executable]:
+                for line in try_out(python, wheel, sdist):
+                    print(line, flush=True)
+    except PackageError as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
