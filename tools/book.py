@@ -18,11 +18,13 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import labs
+import notebooks
 import page_python
 import pages
 import reference
@@ -31,6 +33,18 @@ import vendor
 ROOT = Path(__file__).resolve().parent.parent
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 NOISE = re.compile(r"Kernel is running over TCP|KeyboardInterrupt caught in kernel")
+
+
+BUTTONS = """
+repository:
+  url: {address}
+  branch: main
+launch_buttons:
+  notebook_interface: jupyterlab
+  binderhub_url: https://mybinder.org
+  colab_url: https://colab.research.google.com
+  thebe: false
+"""
 
 
 class BookError(Exception):
@@ -74,6 +88,21 @@ def toc_files(root: Path = ROOT) -> list[str]:
     return re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
 
 
+def repository(root: Path = ROOT) -> str:
+    """Where the sources can be had, from pyproject.toml: "" or an https address without a slash at its end.
+
+    Raises BookError for anything else.
+    """
+    path = root / "pyproject.toml"
+    settings = tomllib.loads(path.read_text()).get("tool", {}).get("kernelnotes", {}) if path.is_file() else {}
+    address = settings.get("repository", "")
+    if address and not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
+        raise BookError(
+            f"pyproject.toml: tool.kernelnotes.repository is {address!r}, expected https://HOST/NAME/PROJECT"
+        )
+    return str(address)
+
+
 def build(root: Path = ROOT) -> None:
     """Execute and render everything below `root`; raises BookError with the reasons, and then leaves no pages."""
     if (root / "_toc.yml").is_file() and "book/reference/" in (root / "_toc.yml").read_text():
@@ -89,11 +118,15 @@ def build(root: Path = ROOT) -> None:
     (out / "book.json").unlink(missing_ok=True)
     page_python.make(root / "_vendor", out / "static")
     labs.make(out / "static")
+    notebooks.make(out / "static", root)
     # In a fresh installation matplotlib says on stderr that it builds its font cache, and stderr is an error in a page.
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], stderr=subprocess.DEVNULL, check=False)
     environment = os.environ | {"IPYTHONDIR": str(out / "ipython"), "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
     program = Path(sys.executable).with_name("jupyter-book")
     command = [str(program), "build", "--all", "-W", "-n", "--keep-going", str(root)]
+    if address := repository(root):
+        (out / "config.yml").write_text((root / "_config.yml").read_text() + BUTTONS.format(address=address))
+        command += ["--config", str(out / "config.yml")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as process:

@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 import types
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import click
 import typer
+from notebooks import chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
@@ -75,6 +77,8 @@ def _entry(module: str, name: str, value: Any) -> str:
     if isinstance(value, types.ModuleType):
         return ""
     short = module.rsplit(".", 1)[-1]
+    if isinstance(value, types.GenericAlias):
+        return f"#### {short}.{name}\n\nA short name of the type `{value}`.\n"
     if inspect.isclass(value) or callable(value):
         said = inspect.getdoc(value) or ""
         signature = _signature(f"{short}.{name}", value)
@@ -139,9 +143,12 @@ def _prose(said: str) -> str:
     """A docstring as Markdown: paragraphs, indented lines as they are, and `name : meaning` as a list."""
     out: list[str] = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(said)):
-        if block.startswith("    "):
-            out.append(f"```text\n{inspect.cleandoc(block)}\n```\n")
+        if block.startswith("    ") or "---->" in block:
+            out.append(f"```text\n{textwrap.dedent(block)}\n```\n")
             continue
+        if found := re.match(r"(\w+)\n-+\n", block):  # a heading as numpy writes it
+            out.append(f"*{found[1]}*\n")
+            block = block[found.end() :]
         lines: list[str] = []
         for line in block.splitlines():
             if found := re.match(r"([\w.*]+(?:, [\w.*]+)*) : (.*)", line):
@@ -193,12 +200,6 @@ def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------ notebooks
-
-
-def chapters(root: Path = ROOT) -> list[Path]:
-    """The notebooks of the book, in its order."""
-    named = re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
-    return [path for name in named if (path := root / f"{name}.ipynb").is_file()]
 
 
 def _cells(path: Path) -> Iterator[tuple[dict[str, Any], str, str]]:

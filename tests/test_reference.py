@@ -1,0 +1,98 @@
+"""The pages that are made from the package: they hold every name, every command and every point."""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from kernelnotes import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import reference  # noqa: E402
+
+NAMES = [name for names in reference.MODULES.values() for name in names]
+
+
+@pytest.fixture(scope="module")
+def api():
+    return reference.api()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_has_an_entry_with_words(name, api):
+    module = importlib.import_module(f"kernelnotes.{name}")
+    short = name.rsplit(".", 1)[-1]
+    part = api[api.index(f"### kernelnotes.{name}\n") :]
+    part = part[: found.start() if (found := re.search(r"^###? ", part[5:], re.M)) else None]
+    for each in reference.public(module):
+        if isinstance(getattr(module, each), type(sys)):
+            continue
+        entry = re.search(rf"^#### {re.escape(f'{short}.{each}')}\n\n(.*?)(?=^#### |\Z)", api, re.M | re.S)
+        assert entry, each
+        words = re.sub(r"```.*?```", "", entry[1], flags=re.S)
+        assert len(words.strip()) > 2, f"{name}.{each} says nothing"
+
+
+def test_every_module_that_others_may_import_is_there():
+    # A module of the models or the views that is not named is named by its package, or is one of its parts.
+    folders = {path.name for path in (ROOT / "kernelnotes").iterdir() if path.is_dir() and path.name[0] != "_"}
+    files = {path.stem for path in (ROOT / "kernelnotes").glob("*.py")}
+    known = {name.split(".")[0] for name in NAMES}
+    inside = {"cli", "ctype", "headers", "intrinsics", "playground", "__init__"}  # of no use by themselves
+    assert (folders | files) - known - inside == set()
+
+
+def test_every_command_has_its_help():
+    page = reference.cli()
+    commands = dict(reference._commands("kernelnotes", typer.main.get_command(cli.main)))
+    assert len(commands) > 15
+    for name, command in commands.items():
+        assert f"## {name}\n" in page
+        assert all(p.opts[0] in page for p in command.params if isinstance(p, click.Option) and not p.hidden)
+
+
+def test_every_point_leads_to_a_place():
+    page = reference.article()
+    points = [name for group in json.loads(reference.POINTS.read_text()) for name in group["points"]]
+    for name in points:
+        row = re.search(rf"^\| {name} \| .* \| (.*) \|$", page, re.M)
+        assert row, name
+        assert 'href="../' in row[1], f"{name} has no cell"
+
+
+def test_pages_are_written_once(tmp_path):
+    for name in ("_toc.yml", "book"):
+        (tmp_path / name).symlink_to(ROOT / name) if name == "_toc.yml" else None
+    (tmp_path / "book").mkdir()
+    for path in reference.chapters(ROOT):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    reference.make(tmp_path)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "book" / "reference").iterdir()}
+    assert len(made) == 4
+    reference.make(tmp_path)
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def test_docstrings_become_markdown():
+    made = reference._prose("""First, with *stars* and <tags>.
+
+    pages : what they are,
+        and more of it
+    memory : how many
+
+    Raises BadInput.
+
+        indented lines stay
+          as they are
+    """)
+    assert "with \\*stars\\* and \\<tags\\>" in made
+    assert "- `pages`: what they are, and more of it\n- `memory`: how many" in made
+    assert "```text\nindented lines stay\n  as they are\n```" in made

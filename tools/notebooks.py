@@ -1,0 +1,60 @@
+"""Pack all notebooks with the package, so that each starts by itself wherever there is a Jupyter.
+
+The zip holds the chapters in their folders, the students' labs, and `package`, from which the first cell of each
+notebook installs kernelnotes where it is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import labs
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+EPOCH = (1980, 1, 1, 0, 0, 0)
+NEEDED = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt")
+KINDS = ("*.py", "*.c", "*.gz", "*.txt", "py.typed")
+START = """# Installs kernelnotes where it is missing, from the folder `package`.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("kernelnotes") is None:
+    above = [Path.cwd(), *Path.cwd().parents]
+    here = next(p for p in above if (p / "package/pyproject.toml").is_file())
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, f"{here / 'package'}[live]"], check=True)
+    importlib.invalidate_caches()
+"""
+
+
+def chapters(root: Path = ROOT) -> list[Path]:
+    """The notebooks that the book consists of, in order."""
+    named = re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
+    return [path for name in named if (path := root / f"{name}.ipynb").is_file()]
+
+
+def make(target: Path, root: Path = ROOT) -> Path:
+    """Write `target`/notebooks.zip; the same bytes from the same files."""
+    target.mkdir(parents=True, exist_ok=True)
+    packed = target / "notebooks.zip"
+    notebooks = {path.relative_to(root / "book").as_posix(): nbformat.read(path, 4) for path in chapters(root)}
+    notebooks |= {f"labs/{path.name}": labs.release(nbformat.read(path, 4), path.stem) for path in labs.sources()}
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, notebook in notebooks.items():
+            start = nbformat.v4.new_code_cell(START.strip(), id="start")
+            notebook.cells.insert(0, start)
+            _add(archive, f"kernelnotes/{name}", (nbformat.writes(notebook) + "\n").encode())
+        files = [ROOT / name for name in NEEDED]
+        files += [path for kind in KINDS for path in sorted((ROOT / "kernelnotes").rglob(kind))]
+        for path in files:
+            _add(archive, f"kernelnotes/package/{path.relative_to(ROOT).as_posix()}", path.read_bytes())
+    return packed
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, EPOCH), data, zipfile.ZIP_DEFLATED)
