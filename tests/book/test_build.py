@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,30 @@ def test_the_command_says_what_is_wrong_on_stderr_and_fails(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "npm is not installed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_setting_gives_buttons_for_binder_and_colab_and_none_without_it(tmp_path: Path) -> None:
+    root = toy.write(tmp_path / "toy", ROOT)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
+    (root / "book/intro.ipynb").write_text(nbformat.writes(toy.notebook(["# Toy\n\nNothing else."])) + "\n")
+    page = book.site(root) / "book" / "intro.html"
+    book.build(root)
+    assert not re.search("mybinder|colab", page.read_text())
+    (root / "pyproject.toml").write_text('[tool.kernelnotes]\nrepository = "https://github.com/some/where"\n')
+    book.build(root)
+    links = re.findall(r'href="(https://(?:mybinder|colab)[^"]*)"', page.read_text())
+    assert links == [
+        "https://mybinder.org/v2/gh/some/where/main?urlpath=lab/tree/book/intro.ipynb",
+        "https://colab.research.google.com/github/some/where/blob/main/book/intro.ipynb",
+    ]
+
+
+@pytest.mark.parametrize("address", ["http://a/b", "https://example.org", "https://a/b/", "javascript:alert(1)"])
+def test_another_repository_is_refused(tmp_path: Path, address: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[tool.kernelnotes]\nrepository = "{address}"\n')
+    with pytest.raises(book.BookError, match=r"tool\.kernelnotes\.repository is .*, expected https://HOST/NAME"):
+        book.repository(tmp_path)
+
+
+def test_this_project_names_none(tmp_path: Path) -> None:
+    assert book.repository(ROOT) == book.repository(tmp_path) == ""

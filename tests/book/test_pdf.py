@@ -1,0 +1,47 @@
+"""The book on paper: tagged, with an outline, and no figure larger than a page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pdf
+import pytest
+from playwright.sync_api import Browser
+
+import book
+
+HEIGHT = 994  # CSS pixels that a page of paper has between its margins: 297 - 16 - 18 mm
+WIDTH = 680
+TALL = """(most) => [...document.querySelectorAll('article svg, article img, article .kn-card')]
+  .filter((e) => e.getBoundingClientRect().height > most).map((e) => e.outerHTML.slice(0, 80))"""
+CUT = """(most) => [...document.querySelectorAll('article svg, article img')]
+  .filter((e) => e.getBoundingClientRect().right > most + 2).map((e) => e.outerHTML.slice(0, 80))"""
+
+
+def test_a_page_is_printed_tagged_with_its_headings(site: Path, browser: Browser, tmp_path: Path) -> None:
+    with pdf.opened(browser, site / "book/refault/01-two-lists.html") as page:
+        pdf.prints(page, tmp_path / "page.pdf")
+    made = (tmp_path / "page.pdf").read_bytes()
+    assert made.startswith(b"%PDF-")
+    assert b"/StructTreeRoot" in made
+    assert b"/Outlines" in made
+    assert len(re.findall(rb"/Type /Page\b[^s]", made)) > 3
+
+
+def test_the_whole_has_every_page_of_the_book(site: Path, browser: Browser, tmp_path: Path) -> None:
+    paths = [site / "book/type-your-struct.html", site / "book/glossary.html"]
+    pdf.whole(browser, paths, tmp_path / "whole.pdf")
+    made = (tmp_path / "whole.pdf").read_bytes()
+    assert b"/StructTreeRoot" in made
+    assert len(re.findall(rb"/Type /Page\b[^s]", made)) >= 3
+
+
+@pytest.mark.parametrize("name", [name for name in book.toc_files() if "/0" in name])
+def test_no_figure_is_larger_than_paper(site: Path, browser: Browser, name: str) -> None:
+    with pdf.opened(browser, site / f"{name}.html") as page:
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        page.add_style_tag(content=pdf.STYLE)
+        page.emulate_media(media="print")
+        assert page.evaluate(TALL, HEIGHT) == []
+        assert page.evaluate(CUT, WIDTH) == []
