@@ -173,6 +173,9 @@ def cell_text(value: object) -> str:
     return str(value)
 
 
+SHORT = 20  # letters of row headings that are not broken into lines
+
+
 def table(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL, *, index: bool = True) -> Output:
     """`frame` as an accessible table: caption, header cells, numbers right; a wide one scrolls, also by keyboard.
 
@@ -189,9 +192,10 @@ def table(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL, *, 
     corner = str(frame.index.name or "")
     first = (f'<th scope="col">{html.escape(corner)}</th>' if corner else "<td></td>") if index else ""
     top = first + "".join(f'<th scope="col"{c}>{html.escape(head)}</th>' for head, c in zip(heads, css, strict=True))
-    rows = []
-    for label, values in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        side = f'<th scope="row">{html.escape(cell_text(label))}</th>' if index else ""
+    rows, labels = [], [cell_text(label) for label in frame.index]
+    narrow = ' class="kn-short"' if max(map(len, labels), default=0) <= SHORT else ""
+    for label, values in zip(labels, frame.itertuples(index=False, name=None), strict=True):
+        side = f'<th scope="row"{narrow}>{html.escape(label)}</th>' if index else ""
         cells = "".join(f"<td{c}>{html.escape(cell_text(v))}</td>" for v, c in zip(values, css, strict=True))
         rows.append(f"<tr>{side}{cells}</tr>")
     body = (

@@ -114,7 +114,7 @@ background:#e3ebf6;color:#1d3a63;overflow-wrap:anywhere}
 .kn-table caption{caption-side:top;text-align:left;font-weight:600;color:inherit;padding:.2rem 0}
 .kn-table th,.kn-table td{padding:.2rem .7rem;text-align:left;vertical-align:top;border:0;background:none;
 border-bottom:1px solid rgba(127,127,127,.4)}
-.kn-table tbody th{min-width:4rem}
+.kn-table tbody th.kn-short{white-space:nowrap}
 .kn-table .kn-number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .kn-explorer .widget-html-content{width:100%;max-width:100%;line-height:1.4}
 .kn-explorer .kn-stack{margin-top:4px}
