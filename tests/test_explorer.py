@@ -257,10 +257,14 @@ def test_table_has_caption_headers_and_numbers_to_the_right() -> None:
     frame = pd.DataFrame({"faults": [1234567, 5], "ok": [True, None], "rule": ["<fifo>", "lru"]}, index=["a", "b"])
     html = views.table(frame, "Faults & hits").html
     assert "<caption>Faults &amp; hits</caption>" in html
-    assert '<th scope="row">a</th><td class="kn-number">1,234,567</td><td>yes</td><td>&lt;fifo&gt;</td>' in html
+    assert (
+        '<th scope="row" class="kn-short">a</th><td class="kn-number">1,234,567</td><td>yes</td><td>&lt;fifo&gt;</td>'
+        in html
+    )
     assert '<th scope="col" class="kn-number">faults</th>' in html
     assert 'tabindex="0" role="region" aria-label="Faults &amp; hits"' in html
-    assert '<th scope="row">' not in views.table(frame, "x", index=False).html
+    assert '<th scope="row"' not in views.table(frame, "x", index=False).html
+    assert '<th scope="row">' in views.table(frame.rename(index={"a": "a heading of many words"}), "x").html
     with pytest.raises(BadInput, match="caption"):
         views.table(frame, " ")
     with pytest.raises(BadInput, match="expected a pandas DataFrame"):
