@@ -37,6 +37,7 @@ STYLE = """
     padding: 0 !important; margin: 0 !important; display: block !important; }
   svg, img, .kn-card, figure, .kn-bytes tr, .kn-table tr { break-inside: avoid; max-width: 100% !important; }
   h1, h2, h3 { break-after: avoid; }
+  div.cell_input, div.highlight { break-inside: avoid; }
   pre { white-space: pre-wrap !important; overflow: visible !important; }
   .cell_output, .kn-scroll, .kn-wide-table { overflow: visible !important; max-height: none !important; }
 }
