@@ -2,7 +2,8 @@
 
     python tools/package.py [PYTHON ...]     # e.g. python3.11 python3.12 python3.13; by default this one
 
-What the README shows as Python runs, and so does `kernelnotes doctor`. Exit status 1 with what went wrong.
+What the README shows as Python runs, and so do `kernelnotes doctor` and a quiz; the sdist must install the same files as
+the wheel. Exit status 1 with what went wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from setuptools import build_meta
 folder = sys.argv[1]  # which they change
 build_meta.build_wheel(folder)
 build_meta.build_sdist(folder)
+"""
+FILES = """
+import hashlib, pathlib, kernelnotes
+for path in sorted(pathlib.Path(kernelnotes.__file__).parent.rglob("*")):
+    if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc"):
+        print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 """
 
 
@@ -68,17 +75,21 @@ def try_out(python: str, wheel: Path, sdist: Path) -> list[str]:
         inside = environment(python, folder / "env")
         version = run([inside, "-c", "import platform; print(platform.python_version())"], folder).strip()
         run([inside, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", f"{wheel}[live]"], folder)
+        program, files = folder / "env" / "bin" / "kernelnotes", []
         for package in (wheel, sdist):
-            again = ["--force-reinstall", "--no-deps"]
-            run([inside, "-m", "pip", "install", "-q", *again, package], folder)
-            for number, example in enumerate(examples):
-                script = folder / f"example-{number}.py"
-                script.write_text(example)
-                run([inside, script], folder)
-            doctor = run([folder / "env" / "bin" / "kernelnotes", "doctor"], folder)
-            run([folder / "env" / "bin" / "kernelnotes", "quiz", "repair", "--seed", "1", "--solve"], folder)
-            lines = len(doctor.strip().splitlines())
-            said.append(f"Python {version}, {package.name}: {len(examples)} examples, doctor ({lines} lines), a quiz")
+            run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", package], folder)
+            files.append(run([inside, "-c", FILES], folder))
+            if package is wheel:
+                for number, example in enumerate(examples):
+                    script = folder / f"example-{number}.py"
+                    script.write_text(example)
+                    run([inside, script], folder)
+            lines = len(run([program, "doctor"], folder).strip().splitlines())
+            run([program, "quiz", "repair", "--seed", "1", "--solve"], folder)
+            did = f"{len(examples)} examples" if package is wheel else "the same files"
+            said.append(f"Python {version}, {package.name}: {did}, doctor ({lines} lines), a quiz")
+        if files[0] != files[1]:
+            raise PackageError(f"{sdist.name} installs other files than {wheel.name}")
     return said
 
 
