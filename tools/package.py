@@ -2,8 +2,8 @@
 
     python tools/package.py [PYTHON ...]     # e.g. python3.11 python3.12 python3.13; by default this one
 
-What the README shows as Python runs, and so do `kernelnotes doctor` and a quiz; the sdist must install the same files as
-the wheel. Exit status 1 with what went wrong.
+What the README shows as Python runs, and so do `kernelnotes doctor` and a quiz; the sdist must install the same files
+as the wheel. Exit status 1 with what went wrong.
 """
 
 from __future__ import annotations
