@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import ipywidgets
 import numpy as np
@@ -317,3 +318,15 @@ def test_model_is_the_default() -> None:
     assert views.explorer(words, title="x", step=[1, 2]).provenance is MODEL
     assert isinstance(views.explorer(words, title="x", step=[1, 2]).widget(), ipywidgets.VBox)
     assert json.loads(json.dumps(views.note("x")._repr_mimebundle_()))["text/plain"] == "[model]\nx"
+
+
+def test_a_table_carries_its_data_as_csv():
+    frame = pd.DataFrame({"a, b": [1, 2], "ü": ["<x>", 'quo"te']}, index=pd.Index(["one", "two"], name="row"))
+    html = views.table(frame, 'A "good" table').html
+    [link] = re.findall(
+        r'<a class="kn-csv" download="a-good-table.csv" [^>]*href="data:text/csv;charset=utf-8,([^"]*)"', html
+    )
+    assert unquote(link) == frame.to_csv()
+    assert 'aria-label="Data of &quot;A &quot;good&quot; table&quot; as CSV"' in html
+    big = pd.DataFrame({"n": range(20_000)})
+    assert 'kn-csv"' not in views.table(big, "Too much for a link").html

@@ -31,7 +31,7 @@ FOOTER = (
 STYLE = """
 @media print {
   .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, footer, .prev-next-footer,
-  .copybtn, form.kn-pad, noscript, #pst-skip-link, .pst-scroll-pixel-helper, .kn-search label {
+  .copybtn, .kn-csv, form.kn-pad, noscript, #pst-skip-link, .pst-scroll-pixel-helper, .kn-search label {
     display: none !important; }
   .bd-main, .bd-content, .bd-article-container, .bd-article { max-width: 100% !important; width: 100% !important;
     padding: 0 !important; margin: 0 !important; display: block !important; }

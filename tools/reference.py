@@ -252,8 +252,8 @@ def figures(root: Path = ROOT) -> str:
     """Every captioned figure and table, chapter by chapter."""
     shown = re.compile(r"(?:caption|title)=f?\"([^\"]{8,})\"|^title = \"([^\"]+)\"", re.MULTILINE)
     parts = [
-        "# Figures and tables\n\nEach with a link to where it stands. The notebook of a chapter, behind the download\n"
-        "button at its top, makes its figures and holds their data.\n"
+        "# Figures and tables\n\nEach with a link to where it stands. Tables carry their data, behind the link *CSV*\n"
+        "below them; the notebook of a chapter, behind the button at its top, makes its figures.\n"
     ]
     for path in chapters(root):
         rows = []

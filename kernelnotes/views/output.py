@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from kernelnotes.errors import BadInput
 from kernelnotes.provenance import MODEL, Provenance
@@ -173,6 +174,18 @@ def cell_text(value: object) -> str:
     return str(value)
 
 
+def _download(frame: pd.DataFrame, caption: str, index: bool) -> str:
+    """A link to the table's data, which are in the link itself: it works from a folder, too."""
+    text = frame.to_csv(index=index)
+    if len(text) > MOST_CSV:
+        return ""
+    name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60] or "table"
+    words = f"Data of &quot;{html.escape(caption)}&quot; as CSV"
+    link = f'href="data:text/csv;charset=utf-8,{quote(text)}"'
+    return f' <a class="kn-csv" download="{name}.csv" aria-label="{words}" {link}>CSV</a>'
+
+
+MOST_CSV = 20_000  # letters of a table that a link carries
 SHORT = 20  # letters of row headings that are not broken into lines
 
 
@@ -201,7 +214,7 @@ def table(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL, *, 
     body = (
         f'<div class="kn-out"><div class="kn-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
         f'<table class="kn-table"><caption>{html.escape(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{mark(provenance)}</div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{mark(provenance)}{_download(frame, caption, index)}</div>"
     )
     return Output(body, f"[table, {provenance}] {caption}\n{frame.to_string(index=index)}")
 

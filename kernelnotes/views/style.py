@@ -108,6 +108,7 @@ line-height:1.4;font-weight:400;margin:.3rem 0;text-align:left;color:inherit}
 .kn-provenance{display:inline-block;font-size:.75rem;line-height:1.5;padding:0 .5em;border-radius:.8em;
 background:#e3ebf6;color:#1d3a63;overflow-wrap:anywhere}
 .kn-provenance b{font-size:inherit}
+.kn-csv{font-size:.75rem;padding:0 .4em}
 .kn-live{background:#d5f0de;color:#0b4424}
 .kn-recorded{background:#fbe8cc;color:#573800}
 .kn-table{border-collapse:collapse;font-size:.88rem;margin:0}
