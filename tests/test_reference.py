@@ -76,7 +76,7 @@ def test_pages_are_written_once(tmp_path):
         copy.write_bytes(path.read_bytes())
     reference.make(tmp_path)
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "book" / "reference").iterdir()}
-    assert len(made) == 4
+    assert len(made) == 5
     reference.make(tmp_path)
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
@@ -96,3 +96,12 @@ def test_docstrings_become_markdown():
     assert "with \\*stars\\* and \\<tags\\>" in made
     assert "- `pages`: what they are, and more of it\n- `memory`: how many" in made
     assert "```text\nindented lines stay\n  as they are\n```" in made
+
+
+def test_the_figures_of_how_we_know_are_computed():
+    page, figures = reference.known(), reference.measured()
+    assert "<<" not in page
+    assert all(value in page for value in figures.values())
+    assert float(figures["misses"]) <= 0.5
+    assert float(figures["refaults"]) <= 1
+    assert int(figures["runs"]) == 76

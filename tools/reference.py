@@ -1,7 +1,8 @@
 """Pages of the book that are made from the package and the notebooks: below book/reference, not in git.
 
 api.md tells every public name from its docstring, cli.md every command as `--help` does, article.md the cells that
-reproduce each point of the three articles, figures.md where each figure of the chapters stands.
+reproduce each point of the three articles, figures.md where each figure of the chapters stands, how-we-know.md what was
+compared with what.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import labs
+import nbformat
 import typer
 from notebooks import chapters
 
@@ -33,6 +36,8 @@ MODULES = {
     "Everywhere": ("errors", "provenance"),
 }
 POINTS = ROOT / "book" / "article-points.json"
+TEMPLATE = ROOT / "book" / "how-we-know.template"
+LARGE = 7000  # refaults, of which 70 are one percent
 MOST_SIGNATURE = 90  # characters on one line
 
 
@@ -40,7 +45,8 @@ def make(root: Path = ROOT) -> None:
     """Write the pages; what is right already is left alone, so that a build sees no change."""
     folder = root / "book" / "reference"
     folder.mkdir(exist_ok=True)
-    for name, text in (("api", api()), ("cli", cli()), ("article", article(root)), ("figures", figures(root))):
+    made = {"api": api(), "cli": cli(), "article": article(root), "figures": figures(root), "how-we-know": known()}
+    for name, text in made.items():
         path = folder / f"{name}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -265,6 +271,44 @@ def figures(root: Path = ROOT) -> str:
         if rows:
             parts.append(f"## {title}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+# ------------------------------------------------------------------------------------------ how we know
+
+
+def known() -> str:
+    """The page of what was compared with what, with figures that are counted and computed now."""
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in measured().items():
+        text = text.replace(f"<<{name}>>", value)
+    return text
+
+
+def measured() -> dict[str, str]:
+    """The figures of that page, by the names that stand in it."""
+    from kernelnotes import abi, autofs, recordings, refault
+    from kernelnotes.recordings.runs import kernel_runs
+    from kernelnotes.repair import session
+
+    told = refault.predictions(kernel_runs())
+    large = told[told["refaults"] >= LARGE]
+    sessions = [session.load(name) for name in session.names()]
+    packets = recordings.packets()
+    sources = [nbformat.read(path, 4) for path in labs.sources()]
+    return {
+        "runs": str(len(told)),
+        "accesses": f"{told['accesses'].sum():,}",
+        "misses": f"{100 * told['error_misses'].abs().max():.2f}",
+        "refaults": f"{100 * large['error_refaults'].abs().max():.2f}",
+        "abis": str(len(abi.ABIS)),
+        "sessions": str(len(sessions)),
+        "calls": f"{sum(len(one.calls) for one in sessions):,}",
+        "packets": str(len(packets.packets)),
+        "kernel": packets.provenance.kernel,
+        "cells": str(len(autofs.outcomes())),
+        "labs": str(len(sources)),
+        "points": f"{sum(map(labs.points, sources)):g}",
+    }
 
 
 if __name__ == "__main__":
