@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
+CHAPTERS = notebooks.chapters(ROOT)
+
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
@@ -57,3 +59,31 @@ def test_the_same_files_give_the_same_zip(tmp_path):
     one, two = notebooks.make(tmp_path / "one"), notebooks.make(tmp_path / "two")
     assert one.read_bytes() == two.read_bytes()
     assert one.stat().st_size < 8_000_000
+
+
+def test_chapters_are_as_the_repository_setting_says():
+    has = {path.name: any(cell.get("id") == "start" for cell in nbformat.read(path, 4).cells) for path in CHAPTERS}
+    assert set(has.values()) == {bool(notebooks.repository())}
+
+
+def test_a_repository_gives_each_chapter_its_cell_and_without_it_goes(tmp_path):
+    (tmp_path / "_toc.yml").write_text((ROOT / "_toc.yml").read_text())
+    for path in CHAPTERS:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    before = {path: nbformat.read(path, 4) for path in notebooks.chapters(tmp_path)}
+    assert notebooks.stamp(tmp_path) == []
+    setting = tmp_path / "pyproject.toml"
+    setting.write_text('[tool.kernelnotes]\nrepository = "https://github.com/some/where"\n')
+    assert notebooks.stamp(tmp_path) == list(before)
+    assert notebooks.stamp(tmp_path) == []
+    for path in before:
+        title, start, *_ = nbformat.read(path, 4).cells
+        assert title.source.startswith("# ")
+        assert '"kernelnotes[live] @ git+https://github.com/some/where"' in start.source
+        assert start.metadata.tags == ["remove-cell"]
+        compile(start.source, path.name, "exec")
+    setting.unlink()
+    notebooks.stamp(tmp_path)
+    assert before == {path: nbformat.read(path, 4) for path in before}

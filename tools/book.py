@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,18 +88,11 @@ def toc_files(root: Path = ROOT) -> list[str]:
 
 
 def repository(root: Path = ROOT) -> str:
-    """Where the sources can be had, from pyproject.toml: "" or an https address without a slash at its end.
-
-    Raises BookError for anything else.
-    """
-    path = root / "pyproject.toml"
-    settings = tomllib.loads(path.read_text()).get("tool", {}).get("kernelnotes", {}) if path.is_file() else {}
-    address = settings.get("repository", "")
-    if address and not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
-        raise BookError(
-            f"pyproject.toml: tool.kernelnotes.repository is {address!r}, expected https://HOST/NAME/PROJECT"
-        )
-    return str(address)
+    """As notebooks.repository.  Raises BookError for an address that is none."""
+    try:
+        return notebooks.repository(root)
+    except ValueError as e:
+        raise BookError(str(e)) from e
 
 
 def build(root: Path = ROOT) -> None:
