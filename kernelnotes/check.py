@@ -7,9 +7,10 @@ What is right comes from the models of this package.  `Verdict.insist()` is for 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kernelnotes import abi as abis
 from kernelnotes import cdecl, refault
@@ -52,11 +53,30 @@ def _wrong(message: str) -> Verdict:
     return Verdict(False, message)
 
 
+Check = TypeVar("Check", bound=Callable[..., Verdict])
+
+
+def _told(check: Check) -> Check:
+    """A check of what is not finished yet: whatever it raises becomes a verdict, too."""
+
+    @functools.wraps(check)
+    def told(*given: Any, **named: Any) -> Verdict:
+        try:
+            return check(*given, **named)
+        except NotImplementedError:
+            return _wrong("there is no answer yet.")
+        except Exception as e:  # anything that an answer of somebody else may do
+            return _wrong(f"it ended with {type(e).__name__}: {e}")
+
+    return cast(Check, told)
+
+
 # ------------------------------------------------------------------------------------- refault distance
 
 TRACES = ("ABCDABCD", "ABCABCDDAB", "AAAABBBB", "ABCDEABCDEABCDE", "ABACADABACADAE")
 
 
+@_told
 def refault_test(
     function: Callable[[Sequence[str], int], Sequence[int]], traces: Iterable[Sequence[str]] = TRACES, memory: int = 3
 ) -> Verdict:
@@ -110,6 +130,7 @@ def score(rules: refault.Rules, traces: Mapping[str, tuple[Any, int]]) -> pd.Dat
 # ----------------------------------------------------------------------------------------------- layout
 
 
+@_told
 def offsets(source: str, abi: str, given: Mapping[str, int]) -> Verdict:
     """Whether `given` has the offset of each member of the one record in `source`, its "size" and its "align"."""
     [record] = cdecl.parse(source).values()
@@ -141,6 +162,7 @@ def _hint(made: Layout, name: str) -> str:
     return f"{before.name} ends at {end}; {name} goes to the next multiple of {align}, its alignment on this ABI."
 
 
+@_told
 def agrees(source: str, abi_a: str = "i386", abi_b: str = "x86-64", like: str = "") -> Verdict:
     """Whether both ABIs place every member of `source` alike; with `like`, all members of that are still there."""
     try:
@@ -163,6 +185,7 @@ def agrees(source: str, abi_a: str = "i386", abi_b: str = "x86-64", like: str = 
 # ----------------------------------------------------------------------------------------------- autofs
 
 
+@_told
 def everybody_answered(reader: Reader, kernels: Iterable[str] | None = None, schedules: Iterable[str] = ()) -> Verdict:
     """Whether all processes that ask are answered in time, on each kernel (by default all), in every mode."""
     from kernelnotes.autofs import KERNELS, MODES, SCHEDULES, play
@@ -191,6 +214,7 @@ def everybody_answered(reader: Reader, kernels: Iterable[str] | None = None, sch
 NUMBERS = ("snd_una", "unsent_seq", "write_seq", "copied_seq", "rcv_nxt")
 
 
+@_told
 def numbers(given: Mapping[str, int], snapshot: Snapshot, names: Iterable[str] = NUMBERS) -> Verdict:
     """Whether `given` has the sequence numbers of a snapshot; the first that differs is told, and how far it is off."""
     from kernelnotes.repair.segment import signed
@@ -208,6 +232,7 @@ def numbers(given: Mapping[str, int], snapshot: Snapshot, names: Iterable[str] =
     return Verdict(True, "the numbers are the kernel's.")
 
 
+@_told
 def restores(steps: Iterable[Step], snapshot: Snapshot) -> Verdict:
     """Whether the steps, on a socket that knows the rules of repair mode, give the connection of `snapshot`."""
     from kernelnotes.repair import spelling
@@ -231,8 +256,17 @@ def restores(steps: Iterable[Step], snapshot: Snapshot) -> Verdict:
         "send queue": (sock.written, snapshot.send_queue),
         "rcv_nxt": (sock.rcv_nxt, snapshot.rcv_nxt),
         "write_seq": (sock.write_seq, snapshot.write_seq),
+        "the address": (sock.local, snapshot.local),
+        "the peer's address": (sock.peer, snapshot.peer),
         "repair mode": (bool(sock.repair), False),
     }
+    if snapshot.state.name not in ("TCP_SYN_SENT", "TCP_CLOSE"):
+        found |= {
+            "the windows": (sock.window, snapshot.window),
+            "the scales": (sock.agreed.scales, (snapshot.snd_wscale, snapshot.rcv_wscale)),
+            "the largest segment": (sock.agreed.clamp, snapshot.mss_clamp),
+            "the clock of the time stamps": (bool(sock.clock), snapshot.timestamp is not None),
+        }
     for what, (is_now, should) in found.items():
         if is_now != should:
             told = (

@@ -610,10 +610,13 @@ def quiz(
             from kernelnotes.live import printing
 
             made = printing.pdf(page)
+        if output is None:
+            sys.stdout.buffer.write(made)
+            return
         try:
-            output.write_bytes(made) if output else sys.stdout.buffer.write(made)
+            output.write_bytes(made)
         except OSError as e:
-            raise BadInput(f"{output or 'standard output'}: {e.strerror}") from e
+            raise BadInput(f"{output}: {e.strerror}") from e
         return
     if output or format:
         raise BadInput("--output and --format are for a sheet, see --sheet")

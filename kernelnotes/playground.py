@@ -20,6 +20,7 @@ from kernelnotes.layout.hazards import Hazard, compared, pairs
 
 MOST_RECORDS = 40
 MOST_ACCESSES = 400
+MOST_MEMORY = 1000  # pages
 MOST_SOURCE = 200_000  # characters
 _PLACE = re.compile(r"(?:<source>|your text):(\d+):(\d+): (.*)", re.DOTALL)
 
@@ -108,10 +109,13 @@ def steps(accesses: str, memory: int, rules: str) -> dict[str, Any]:
     accesses : pages, separated by spaces or commas; without any, each character is a page
     {"html": ...}, or {"error": ..., "line": 0, "column": 0}.
     """
-    pages = re.split(r"[\s,]+", accesses.strip()) if re.search(r"[\s,]", accesses.strip()) else list(accesses.strip())
+    words = [word for word in re.split(r"[\s,]+", accesses) if word]
+    pages = list(words[0]) if len(words) == 1 and not re.search(r"[\s,]", accesses.strip()) else words
     try:
         if not 1 <= len(pages) <= MOST_ACCESSES:
             raise BadInput(f"there are {len(pages)} accesses, expected 1 to {MOST_ACCESSES}")
+        if isinstance(memory, int) and memory > MOST_MEMORY:
+            raise BadInput(f"memory is {memory} pages, expected at most {MOST_MEMORY}")
         m = refault.Memory(memory, rules, trace=pages if rules == "opt" else None)
         rows = []
         for number, page in enumerate(pages, 1):

@@ -1,10 +1,12 @@
 """Self-checks: right answers pass, wrong ones are told where they are wrong."""
 
+import re
+
 import pytest
 
 from kernelnotes import check, refault, traces
-from kernelnotes.autofs import READERS
-from kernelnotes.repair import restore_steps, session
+from kernelnotes.autofs import READERS, Reader
+from kernelnotes.repair import restore_steps, session, spelling
 
 PACKET = "struct s { char a; __u64 b; int c; };"
 RIGHT = {"a": 0, "b": 4, "c": 12, "size": 16, "align": 4}
@@ -73,10 +75,53 @@ def test_steps_in_order_restore_and_others_are_told_by_number(name):
     snapshot = session.replay(name).snapshot
     steps = restore_steps(snapshot)
     assert check.restores(steps, snapshot)
-    assert "step 1, " in check.restores(steps[1:], snapshot).message or not check.restores(steps[1:], snapshot)
     found = check.restores(steps[:-6], snapshot)
     assert not found
     assert "at the end" in found.message
+
+
+ESTABLISHED = session.replay("established-ipv4").snapshot
+
+
+def place(steps, part):
+    return next(k for k, step in enumerate(steps) if part in spelling.call(step))
+
+
+def test_a_call_that_is_refused_is_told_by_its_number():
+    steps = restore_steps(ESTABLISHED)
+    i, j = place(steps, "TCP_QUEUE_SEQ"), place(steps, "connect(")
+    steps[i], steps[j] = steps[j], steps[i]
+    told = check.restores(steps, ESTABLISHED).message
+    assert re.match(r"step \d+, .*Is it too early, or too late\?$", told)
+
+
+@pytest.mark.parametrize("part", ["bind(", "TCP_TIMESTAMP", "TCP_REPAIR_OPTIONS", "TCP_QUEUE_SEQ", "send("])
+def test_a_call_that_is_left_out_is_missed(part):
+    steps = restore_steps(ESTABLISHED)
+    del steps[place(steps, part)]
+    assert not check.restores(steps, ESTABLISHED)
+
+
+def test_windows_that_are_not_set_and_another_peer_are_seen():
+    steps = [step for step in restore_steps(ESTABLISHED) if "TCP_REPAIR_WINDOW" not in spelling.call(step)]
+    assert not check.restores(steps, ESTABLISHED)
+    steps = restore_steps(ESTABLISHED)
+    k = place(steps, "connect(")
+    steps[k] = steps[k]._replace(args=(("192.0.2.77", 80),))
+    assert "the peer's address" in check.restores(steps, ESTABLISHED).message
+
+
+def test_unfinished_answers_get_a_verdict_too():
+    def nothing(*given):
+        raise NotImplementedError
+
+    assert check.refault_test(nothing).message == "there is no answer yet."
+    assert "TypeError" in check.refault_test(lambda pages, memory: None).message
+    assert "TypeError" in check.numbers({"snd_una": None}, ESTABLISHED).message
+    assert "TypeError" in check.restores(None, ESTABLISHED).message
+    for take in (lambda want: None, lambda want: iter(()), nothing):
+        assert not check.everybody_answered(Reader("mine", "automount", lambda host: 300, take))
+    assert "ValueError" in check.offsets("struct a { int x; }; struct b { int y; };", "i386", {}).message
 
 
 def test_numbers_are_told_by_how_far_they_are_off():

@@ -88,6 +88,8 @@ def test_every_graded_cell_has_a_name_of_its_own_and_points(source):
     assert len(names) == len(set(names))
     assert all(cell.points > 0 for cell in marked if cell.grade)
     assert all(cell.locked != cell.solution for cell in marked)
+    texts = [cell for cell in marked if cell.cell_type == "markdown"]
+    assert all(cell.grade and cell.solution for cell in texts)  # nbgrader shows them to a person
 
 
 @pytest.mark.parametrize(

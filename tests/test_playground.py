@@ -74,6 +74,9 @@ def test_every_rule_set_can_be_stepped_through(rules):
 def test_bad_accesses_are_told():
     assert "1 to 400" in playground.steps("A" * 401, 4, "lru")["error"]
     assert "memory" in playground.steps("AB", 0, "lru")["error"]
+    assert "expected at most 1000" in playground.steps("AB", 10**9, "arc")["error"]
+    assert "0 accesses" in playground.steps(" , ", 4, "lru")["error"]
+    assert playground.steps("A, B,", 4, "lru") == playground.steps("A B", 4, "lru")
     assert "'magic'" in playground.steps("AB", 2, "magic")["error"]
 
 

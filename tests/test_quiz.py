@@ -1,14 +1,16 @@
 """Problems: each seed gives the same one everywhere, and its answer is what somebody else says."""
 
+import itertools
 import re
 import subprocess
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelnotes import curves, quiz, refault
+from kernelnotes import cdecl, curves, layout, quiz, refault
 from kernelnotes.errors import BadInput
 from kernelnotes.quiz import Code, Table, sheets
 
@@ -48,13 +50,18 @@ def test_the_problem_of_a_seed_stays():
 def test_accesses_by_hand_are_what_a_replay_counts(seed):
     problem = quiz.problem("refault", seed, "by_hand")
     rules = re.search("`([^`]*)`", problem.question[0])[1]
-    pages = problem.question[1].split(": ")[1].rstrip(".").split()
+    pages = problem.question[2].split(": ")[1].rstrip(".").split()
     told = refault.replay(pages, numbers(problem.question[0])[0], rules)
     assert numbers(problem.answer)[:2] == [told.faults, told.refaults]
-    table = problem.steps[0]
-    assert [int(m[1]) for row in table.rows if (m := re.search(r"R = (\d+)", row[1]))] == [
-        d for d in told.distances.tolist() if d >= 0
-    ]
+    rows, distances = problem.steps[0].rows, [d for d in told.distances.tolist() if d >= 0]
+    assert [int(m[1]) for row in rows if (m := re.search(r"R = (\d+)", row[1]))] == distances
+    # And so a student finds them, by the rule that the problem states: the clock of the row above, less the entry.
+    found = []
+    for above, row in pairwise(rows):
+        entries = dict(pair.split(":") for pair in above[4].split() if ":" in pair)
+        if row[0] in entries:
+            found.append(int(above[5]) - int(entries[row[0]]))
+    assert found == distances
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -88,7 +95,68 @@ def test_a_refault_is_judged_by_its_distance(seed):
     strict = "proposal-2012" in problem.question[1]
     assert distance == clock - entry == longer - strict  # the kernel has made room before it looks
     acts = distance < active if strict else distance <= active
-    assert ("demotes" in problem.answer or "at once" in problem.answer) == acts
+    assert ("demotes" in problem.answer or "at once" in problem.answer) == acts  # which the model has done, or not
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_members_that_are_elsewhere_are_named(seed):
+    problem = quiz.problem("layout", seed, "two_sizes")
+    here, there = ({row[0]: row for row in table.rows} for table in problem.steps[2::2])
+    moved = [name.strip("`") for name in here if here[name][4] != there[name][4]]
+    assert f"elsewhere: {', '.join(moved) or 'none'};" in problem.answer
+    sized = [name.strip("`") for name in here if here[name][1] != there[name][1]]
+    assert f"of another size: {', '.join(sized) or 'none'}." in problem.answer
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_order_of_members_is_smaller(seed):
+    problem = quiz.problem("layout", seed, "smallest")
+    name = problem.title.split()[-1]
+    members = problem.question[0].text.splitlines()[1:-1]
+
+    def size(order):
+        return layout.layout(cdecl.parse("\n".join(["struct s {", *order, "};"]))["struct s"], name).size
+
+    least = min(size(order) for order in itertools.permutations(members))
+    assert numbers(problem.answer)[-1] == least
+    assert size(members) > least
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_window_ends_where_its_numbers_say(seed):
+    problem = quiz.problem("repair", seed, "window")
+    ack, field, scale, sent = numbers(problem.question[0])
+    left, right, unscaled, times = numbers(problem.answer)
+    assert left == field * 2**scale - sent
+    assert right == (ack + field * 2**scale) % 2**32
+    assert (unscaled, times) == (field, 2**scale)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_capture_gives_the_numbers_of_the_snapshot(seed):
+    problem = quiz.problem("repair", seed, "capture")
+    una, waiting, end, rcv = numbers(problem.answer)
+    rows = problem.question[1].rows
+    ours, theirs = ([row for row in rows if row[0].startswith(who)] for who in ("client", "server"))
+    assert una == [int(row[3]) for row in theirs if row[3] != "-"][-1]
+    assert rcv == [int(row[3]) for row in ours if row[3] != "-"][-1]
+    assert end == (int(ours[0][2]) + 1 + sum(int(row[4]) for row in ours)) % 2**32
+    assert (una + waiting) % 2**32 == end
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_order_of_a_restore_names_every_line_once(seed):
+    problem = quiz.problem("repair", seed, "order")
+    lines = dict(line.split(")  ", 1) for line in problem.question[1].text.splitlines())
+    letters = problem.answer.split(",")[0].split()
+    assert sorted(letters) == sorted(lines)
+    calls = [lines[letter] for letter in letters]
+    at = {
+        name: [k for k, call in enumerate(calls) if name in call] for name in ("REPAIR_ON", "connect(", "SEQ", "send(")
+    }
+    assert at["REPAIR_ON"] == [0]
+    assert max(at["SEQ"]) < at["connect("][0] < min(at["send("])
+    assert "TCP_REPAIR_OFF" in calls[-1]
 
 
 @pytest.mark.needs("32-bit programs")

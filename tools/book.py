@@ -22,11 +22,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import generated
 import labs
 import notebooks
 import page_python
 import pages
-import reference
 import vendor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def site(root: Path = ROOT) -> Path:
 
 def inputs(root: Path = ROOT) -> str:
     """A hash over all that the pages are made from: book, package, configuration, pins, vendored files, this tool."""
-    files = [root / name for name in ("_config.yml", "_toc.yml", "constraints.txt", "_vendor/stamp.json")]
+    files = [root / name for name in ("_config.yml", "_toc.yml", "_vendor/stamp.json", *notebooks.NEEDED)]
     for folder, kinds in (
         ("book", "*"),
         ("kernelnotes", "*.py"),
@@ -97,8 +97,6 @@ def repository(root: Path = ROOT) -> str:
 
 def build(root: Path = ROOT) -> None:
     """Execute and render everything below `root`; raises BookError with the reasons, and then leaves no pages."""
-    if (root / "_toc.yml").is_file() and "book/reference/" in (root / "_toc.yml").read_text():
-        reference.make(root)
     missing = [
         name for name in toc_files(root) if not any((root / f"{name}{end}").is_file() for end in (".ipynb", ".md"))
     ]
@@ -166,9 +164,8 @@ def check(root: Path = ROOT) -> None:
 def make(root: Path = ROOT, force: bool = False) -> bool:
     """Make the book current; True if it had to be built. Raises BookError or vendor.VendorError."""
     vendor.vendor(root / "_vendor")
-    if not force and current(root):
-        return False
     with alone(root):
+        prepare(root)
         if not force and current(root):  # whoever was building has built this
             return False
         before = inputs(root)
@@ -176,6 +173,13 @@ def make(root: Path = ROOT, force: bool = False) -> bool:
         check(root)
         (root / "_build" / "book.json").write_text(json.dumps({"inputs": before}) + "\n")
     return True
+
+
+def prepare(root: Path) -> None:
+    """Make the pages that come from the package: they are inputs like any other page."""
+    toc = root / "_toc.yml"
+    if toc.is_file() and "book/reference/" in toc.read_text():
+        generated.make(root)
 
 
 @contextmanager

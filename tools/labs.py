@@ -36,8 +36,9 @@ def sources() -> list[Path]:
 
 
 def points(notebook: nbformat.NotebookNode) -> float:
-    """All that can be had."""
-    return float(sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in notebook.cells))
+    """All that a program gives; texts are read and graded by a person."""
+    graded = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return float(sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in graded))
 
 
 def release(notebook: nbformat.NotebookNode, name: str = "lab") -> nbformat.NotebookNode:
@@ -45,7 +46,9 @@ def release(notebook: nbformat.NotebookNode, name: str = "lab") -> nbformat.Note
     made = nbformat.from_dict(notebook)
     for number, cell in enumerate(made.cells):
         graded = cell.metadata.get("nbgrader", {})
-        if graded.get("solution"):
+        if graded.get("solution") and cell.cell_type == "markdown":
+            cell.source = "YOUR ANSWER HERE"
+        elif graded.get("solution"):
             if not SOLUTION.search(cell.source):
                 raise LabError(f"{name}, cell {number}: it is for a solution and has none")
             cell.source = SOLUTION.sub(

@@ -21,12 +21,24 @@ import book
 CHROMIUM = "/usr/bin/chromium"
 SHOWN = """() => document.querySelectorAll('.kn-explorer .kn-frame').length >=
   document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length"""
-JOINED = """(articles) => { document.querySelector('article').innerHTML =
-  articles.map((one) => `<section style="break-before: page">${one}</section>`).join(''); }"""
 FOOTER = (
     '<div style="font:8px sans-serif;width:100%;text-align:center;color:#555">'
     'kernelnotes, <span class="title"></span>, page <span class="pageNumber"></span></div>'
 )
+# An article with ids of its own and links that lead within the paper, where their page is printed too, or nowhere.
+ARTICLE = """([prefix, printed]) => {
+  const article = document.querySelector('article').cloneNode(true);
+  for (const one of article.querySelectorAll('[id]')) if (!one.closest('svg')) one.id = prefix + one.id;
+  for (const one of article.querySelectorAll('a[href]')) {
+    const url = new URL(one.getAttribute('href'), location.href), page = printed[url.pathname];
+    if (url.protocol !== 'file:') continue;
+    if (page === undefined) one.removeAttribute('href');
+    else one.setAttribute('href', '#' + page + url.hash.slice(1));
+  }
+  return article.innerHTML;
+}"""
+JOINED = """(articles) => { document.querySelector('article').innerHTML = articles.map(([prefix, one], k) =>
+  `<section id="${prefix}" style="break-before: ${k ? 'page' : 'auto'}">${one}</section>`).join(''); }"""
 # A page as paper wants it: the article alone, and no figure, table or listing cut in two if it fits on a page.
 STYLE = """
 @media print {
@@ -76,12 +88,14 @@ def prints(page: Page, made: Path) -> None:
     )
 
 
-def whole(browser: Browser, paths: list[Path], made: Path) -> None:
-    """All pages in one: their articles, one behind the other, in the frame of the first."""
+def together(browser: Browser, paths: list[Path], made: Path) -> None:
+    """Print pages into one paper: their articles, one behind the other, in the frame of the first."""
+    prefixes = {path: f"page-{number}-" for number, path in enumerate(paths)}
+    printed = {path.as_posix(): prefix for path, prefix in prefixes.items()}
     articles = []
     for path in paths:
         with opened(browser, path) as page:
-            articles.append(page.evaluate("() => document.querySelector('article').innerHTML"))
+            articles.append([prefixes[path], page.evaluate(ARTICLE, [prefixes[path], printed])])
     with opened(browser, paths[0]) as page:
         page.evaluate(JOINED, articles)
         prints(page, made)
@@ -100,10 +114,9 @@ def make() -> Path:
         paths = pages(book.site())
         for path in paths:
             name = path.relative_to(book.site() / "book").with_suffix(".pdf").as_posix().replace("/", "-")
-            with opened(browser, path) as page:
-                prints(page, target / name)
+            together(browser, [path], target / name)
         made = target / "kernelnotes.pdf"
-        whole(browser, paths, made)
+        together(browser, paths, made)
         browser.close()
     for path in sorted(target.glob("*.pdf")):
         print(f"  {path.stat().st_size / 1e6:6.2f} MB  {path.name}")

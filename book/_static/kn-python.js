@@ -116,16 +116,21 @@
       button.disabled = true;
       form.dataset.state = "busy";
       try {
-        engine ??= start(say);
-        const call = await engine;
+        let call;
+        try {
+          engine ??= start(say);
+          call = await engine;
+        } catch (error) {
+          engine = undefined; // another click tries again
+          throw new Error(`Python did not start: ${error.message}`);
+        }
         if (mine !== ran) return;
         const made = call(form.dataset.call, ...given());
         show(made);
         if (asked && made.line) select(made.line, made.column);
       } catch (error) {
-        engine = undefined;
         form.dataset.state = "failed";
-        say(`Python did not start: ${error.message}`);
+        say(error.message);
       } finally {
         button.disabled = false;
         button.textContent = form.dataset.again;

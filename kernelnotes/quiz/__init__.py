@@ -100,7 +100,13 @@ def problems(topic: str, seed: int, count: int) -> list[Problem]:
     _check("sheet", count, 1, MOST_ON_A_SHEET)
     _check("seed", seed, 0, MOST_SEEDS - count)
     names = kinds(topic)
-    return [problem(topic, seed + i, names[(seed + i) % len(names)]) for i in range(count)]
+    made: list[Problem] = []
+    for each in range(seed, seed + count):
+        found = problem(topic, each, names[each % len(names)])
+        if any(found.question == other.question for other in made):  # there are few recordings to ask about
+            found = problem(topic, each, names[(each + 1) % len(names)])
+        made.append(found)
+    return made
 
 
 def _kinds(topic: str) -> tuple[Kind, ...]:

@@ -81,12 +81,15 @@ def two_sizes(rng: random.Random) -> Draft:
             break
     hazard = found[0]
     here, there = lay_out(record, "i386"), lay_out(record, "x86-64")
+    both = list(zip(here.members, there.members, strict=True))
+    moved = [one.name for one, two in both if one.offset != two.offset]
+    sized = [one.name for one, two in both if one.size != two.size]
     return Draft(
         title="One struct, two sizes",
         question=(
             Code(_source(members)),
             "A 32-bit program (i386) and a 64-bit kernel (x86-64) exchange this struct as bytes. Which size does each "
-            "believe in, which members are elsewhere, and which change to the declaration makes both agree?",
+            "believe in, which members are elsewhere or of another size, and which change makes both agree?",
         ),
         steps=(
             "`__u64` and `long long` are aligned to 4 on i386 and to 8 on x86-64; `long` and pointers have 4 and 8.",
@@ -95,9 +98,8 @@ def two_sizes(rng: random.Random) -> Draft:
             "On x86-64:",
             _steps(there),
         ),
-        answer=f"{hazard.sizes[0]} and {hazard.sizes[1]} bytes: {hazard.kind}"
-        + (f", in {', '.join(hazard.members)}" if hazard.members else "")
-        + f". One way to mend it: {hazard.mend}.",
+        answer=f"{here.size} and {there.size} bytes; elsewhere: {', '.join(moved) or 'none'}; of another size: "
+        f"{', '.join(sized) or 'none'}. That is called {hazard.kind}; one way to mend it: {hazard.mend}.",
     )
 
 

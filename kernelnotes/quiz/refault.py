@@ -16,7 +16,6 @@ _WORDS = {
     "pages to the inactive list while that holds less than half of the memory",
     "proposal-2012": "as Linux was in 2012: a hit on the inactive list activates, reclaim keeps half of the memory "
     "inactive; and a refault with R smaller than the active list first demotes the oldest active page",
-    "linux-3.15": "as in 2012, but a refault with R no larger than the active list puts the page there at once",
 }
 
 
@@ -40,29 +39,34 @@ def by_hand(rng: random.Random) -> Draft:
     rules, memory = rng.choice(tuple(_WORDS)), rng.randint(3, 5)
     pages, _ = _interesting(rng, rules, memory, rng.randint(10, 14))
     m = Memory(memory, rules=rules)
+    after = m.rules.choices.entry_after_tick
     rows = []
     for page in pages:
         event = m.access(page)
-        rows.append(
-            (page, event.text.partition(": ")[2], _listed(m.inactive), _listed(m.active), str(m.workingset_time))
-        )
+        entries = " ".join(f"{name}:{entry}" for name, entry in m.shadow.items()) or "-"
+        lists = (_listed(m.inactive), _listed(m.active))
+        rows.append((page, event.text.partition(": ")[2], *lists, entries, str(m.workingset_time)))
     one_list = rules in ("fifo", "lru", "clock")
     counts = m.counts
     return Draft(
         title=f"{len(pages)} accesses by hand, {rules}",
         question=(
             f"A memory of {memory} pages is empty. The rules are `{rules}`: {_WORDS[rules]}.",
+            "A clock ticks when a page leaves the inactive list, by eviction or by activation. The shadow entry of "
+            f"an evicted page is what the clock shows {'after' if after else 'before'} the tick of that eviction. R is "
+            "what the clock shows at the refault, before room is made for the page, less the entry.",
             f"The program touches, in this order: {' '.join(pages)}.",
             "Which accesses fault, and which of these are refaults, with which refault distance R? What is on the "
             f"list{'' if one_list else 's'} at the end, newest first?",
         ),
         steps=(
-            Table(("access", "what happens", "inactive, newest first", "active, newest first", "clock"), tuple(rows)),
-            "The clock counts the pages that left the inactive list, by eviction or by activation; R is what it shows "
-            "at the refault, less what it showed when the page was evicted.",
+            Table(
+                ("access", "what happens", "inactive, newest first", "active", "shadow entries", "clock"), tuple(rows)
+            ),
+            "R is the clock in the row above, less the page's shadow entry there.",
         ),
-        answer=f"{counts['faults']} faults, {counts['refaults']} of them refaults; inactive: {_listed(m.inactive)}"
-        + ("." if one_list else f"; active: {_listed(m.active)}."),
+        answer=f"{counts['faults']} faults, {counts['refaults']} of them after an eviction; "
+        f"inactive: {_listed(m.inactive)}" + ("." if one_list else f"; active: {_listed(m.active)}."),
     )
 
 
@@ -150,20 +154,24 @@ def verdict(rng: random.Random) -> Draft:
         for page in pages:
             clock, active, inactive, entry = m.workingset_time, m.active_length, len(m.inactive), m.shadow.get(page, 0)
             event = m.access(page)
-            acts = bool(event.demoted) and event.distance < active if rules == "proposal-2012" else page in m.active
-            if event.refault and event.distance > 0 and active > 0 and acts == wanted:
+            if rules == "proposal-2012":
+                acts, plain = event.distance < active, bool(event.demoted) == (event.distance < active)
+            else:
+                acts, plain = page in m.active, not event.demoted
+            # Plain: reclaim moved nothing from list to list besides, so that the lengths told are those that decide.
+            if event.refault and event.distance > 0 and active > 0 and plain and acts == wanted:
                 found = (page, clock, active, inactive, entry, event)
         if found:
             break
     page, clock, active, inactive, entry, event = found
     before = event.distance == clock - entry  # R is taken before room is made for the page, or after that
     clock, missing = entry + event.distance, event.distance + before
-    smaller = event.distance < active if rules == "proposal-2012" else event.distance <= active
-    sign = "<" if rules == "proposal-2012" else "<="
     if rules == "proposal-2012":
+        sign, rule = "<", "if R is smaller than the active list, its oldest page is demoted"
         does = "demotes the oldest active page and leaves the new page inactive"
         rests = "leaves the active list alone; the page starts on the inactive list like any other"
     else:
+        sign, rule = "<=", "if R is no larger than the active list, the page goes there at once"
         does, rests = "puts the page on the active list at once", "starts the page on the inactive list like any other"
     others = f"{event.distance} pages have left the inactive list since this one did"
     return Draft(
@@ -174,7 +182,7 @@ def verdict(rng: random.Random) -> Draft:
             + ("The clock" if before else "Room is made for the page; then the clock")
             + f" stands at {clock}.",
             "What is the refault distance? How many pages longer, at most, would the inactive list have had to be to "
-            f"hold the page until now? What does `{rules}` do with the active list, or with the page?",
+            f"hold the page until now? And what does `{rules}` do ({rule})?",
         ),
         steps=(
             f"R = {clock} - {entry} = {event.distance}: {others}.",
@@ -182,9 +190,9 @@ def verdict(rng: random.Random) -> Draft:
             if before
             else f"The last of these went to make room for the page itself: {missing} places would have kept it.",
             f"The pages to make it longer can only come from the active list: R {sign} {active} "
-            f"{'holds' if smaller else 'does not hold'}.",
+            f"{'holds' if wanted else 'does not hold'}.",
         ),
-        answer=f"R = {event.distance}; {missing} pages; it {does if smaller else rests}.",
+        answer=f"R = {event.distance}; {missing} pages; it {does if wanted else rests}.",
     )
 
 

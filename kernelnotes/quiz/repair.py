@@ -114,17 +114,20 @@ def order(rng: random.Random) -> Draft:
     if s.family == AF_INET6:
         s = replace(s, local=("2001:db8::1", 40000, 0, 0), peer=("2001:db8::2", 80, 0, 0))
     wanted = ("TCP_REPAIR, ", "bind(", "TCP_QUEUE_SEQ", "connect(", "TCP_REPAIR_OPTIONS", "send(", "TCP_REPAIR_WINDOW")
-    calls = dict.fromkeys(spelling.call(step) for step in restore_steps(s))
-    chosen = [call for call in calls if any(part in call for part in wanted)]
+    chosen, queue = [], ""
+    for call in (spelling.call(step) for step in restore_steps(s)):
+        if "TCP_REPAIR_QUEUE" in call:
+            queue = "to the send queue: " if "SEND" in call else "to the receive queue: " if "RECV" in call else ""
+        elif any(part in call for part in wanted):
+            chosen.append((queue if "TCP_QUEUE_SEQ" in call or call.startswith("send(") else "") + call)
     shuffled = chosen[:]
     while shuffled == chosen:
         rng.shuffle(shuffled)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    named = dict(zip(shuffled, letters, strict=False))
+    named = dict(zip(shuffled, "abcdefghijklmnopqrstuvwxyz", strict=False))
     return Draft(
         title="A restore, shuffled",
         question=(
-            "These calls of a restore were written down in no order:",
+            "These calls of a restore were written down in no order (the queue is selected by `TCP_REPAIR_QUEUE`):",
             Code("\n".join(f"{letter})  {call}" for call, letter in named.items())),
             "Put them in order. Which ones would the kernel refuse, or quietly do something else, at the wrong time?",
         ),
@@ -135,10 +138,11 @@ def order(rng: random.Random) -> Draft:
             "Options, queues and windows need a connection, so they come behind connect(). The windows come last: the "
             "kernel checks them against the sequence numbers, which filling the queues has moved.",
             "Leaving repair mode is the end: with it a window probe goes out, and the peer learns where we are.",
-            "Which queue comes first does not matter.",
             Code("\n".join(f"{named[call]})  {call}" for call in chosen)),
+            "Three things are free: which queue comes first, whether the address comes before the numbers, and where "
+            "between connect() and the windows the options are set.",
         ),
-        answer=" ".join(named[call] for call in chosen) + ".",
+        answer=" ".join(named[call] for call in chosen) + ", or another order that differs in nothing but these three.",
     )
 
 

@@ -25,10 +25,10 @@ HISTORY: tuple[Moment, ...] = (
         "2020-08-12",
         KERNEL,
         "Anonymous pages start on the inactive list, and get shadow entries too. Linux 5.9.",
-        "Linux b518154e59aa and the one after it",
+        "Linux b518154e59aa, aae466b0052e",
     ),
     Moment(
-        "2022-12-11",
+        "2022-10",
         KERNEL,
         "Multi-generational LRU, a second answer to the same question, may be built into a kernel instead. Linux 6.1.",
         "Documentation/mm/multigen_lru.rst, v6.1",

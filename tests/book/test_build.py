@@ -116,9 +116,9 @@ def test_the_built_book_is_current_until_something_it_is_made_from_changes(toy_s
 
 def test_the_command_says_what_is_wrong_on_stderr_and_fails(tmp_path: Path) -> None:
     """Run in a copy that has the tools but neither npm nor the vendored files."""
-    for name in ("book.py", "pages.py", "vendor.py"):
-        (tmp_path / "tools").mkdir(exist_ok=True)
-        (tmp_path / "tools" / name).write_text((ROOT / "tools" / name).read_text())
+    (tmp_path / "tools").mkdir()
+    for path in (ROOT / "tools").glob("*.py"):
+        (tmp_path / "tools" / path.name).write_text(path.read_text())
     done = subprocess.run(
         [sys.executable, "tools/book.py"],
         cwd=tmp_path,

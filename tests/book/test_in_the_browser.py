@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -110,5 +111,7 @@ def test_a_click_loads_little_enough(site: Path) -> None:
     assert len(parts) == 6
     assert sum(len(gzip.compress(part.read_bytes(), 6)) for part in parts) <= MOST
     page = (site / "book" / "type-your-struct.html").read_text()
-    assert urlsplit(page).netloc == ""
     assert "_static/python/" not in page  # nothing before the click
+    loaded = re.findall(r"""<(?:script|img|iframe|link rel="stylesheet")[^>]*(?:src|href)="([^"]+)\"""", page)
+    assert loaded
+    assert not [url for url in loaded if urlsplit(url).netloc]

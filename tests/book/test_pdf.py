@@ -20,21 +20,28 @@ CUT = """(most) => [...document.querySelectorAll('article svg, article img')]
 
 
 def test_a_page_is_printed_tagged_with_its_headings(site: Path, browser: Browser, tmp_path: Path) -> None:
-    with pdf.opened(browser, site / "book/refault/01-two-lists.html") as page:
-        pdf.prints(page, tmp_path / "page.pdf")
+    pdf.together(browser, [site / "book/refault/01-two-lists.html"], tmp_path / "page.pdf")
     made = (tmp_path / "page.pdf").read_bytes()
     assert made.startswith(b"%PDF-")
     assert b"/StructTreeRoot" in made
     assert b"/Outlines" in made
     assert len(re.findall(rb"/Type /Page\b[^s]", made)) > 3
+    assert b"(file:" not in made  # no link leads to this machine
 
 
-def test_the_whole_has_every_page_of_the_book(site: Path, browser: Browser, tmp_path: Path) -> None:
-    paths = [site / "book/type-your-struct.html", site / "book/glossary.html"]
-    pdf.whole(browser, paths, tmp_path / "whole.pdf")
+def test_pages_together_are_as_many_sheets_and_their_links_lead_within(
+    site: Path, browser: Browser, tmp_path: Path
+) -> None:
+    paths = [site / "book/changelog.html", site / "book/type-your-struct.html", site / "book/glossary.html"]
+    for path in paths:
+        pdf.together(browser, [path], tmp_path / f"{path.stem}.pdf")
+    pdf.together(browser, paths, tmp_path / "whole.pdf")
+    sheets = {p.stem: len(re.findall(rb"/Type /Page\b[^s]", p.read_bytes())) for p in tmp_path.glob("*.pdf")}
+    assert sheets["whole"] == sum(count for name, count in sheets.items() if name != "whole")
     made = (tmp_path / "whole.pdf").read_bytes()
     assert b"/StructTreeRoot" in made
-    assert len(re.findall(rb"/Type /Page\b[^s]", made)) >= 3
+    assert b"(file:" not in made
+    assert b"page-1-" in made  # where the changelog's link to the second page leads
 
 
 @pytest.mark.parametrize("name", [name for name in book.toc_files() if "/0" in name])

@@ -46,6 +46,7 @@ def make(root: Path = ROOT) -> None:
     folder = root / "book" / "reference"
     folder.mkdir(exist_ok=True)
     made = {"api": api(), "cli": cli(), "article": article(root), "figures": figures(root), "how-we-know": known()}
+    assert not re.search("0x[0-9a-f]{6,}", made["api"]), "an address in memory, which changes from run to run"
     for name, text in made.items():
         path = folder / f"{name}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -107,6 +108,9 @@ def _signature(name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return name
     told = re.sub(r"(: |-> )'([^']*)'", r"\1\2", told)  # annotations are text, defaults are not
+    told = re.sub(r"<(?:function|class|built-in function) '?([\w.]+)'?(?: at 0x[0-9a-f]+)?>", r"\1", told)
+    told = re.sub(r"<[^<>]*0x[0-9a-f]+[^<>]*>", "...", told)
+    told = re.sub(r"= (\(.{60,}?\)|\[.{60,}?\]|\{.{60,}?\})(?=[,)]|$)", "= ...", told)
     told = re.sub(r"= Provenance\(kind='(\w+)'[^)]*\)", r"= \1", told).replace("= model", "= MODEL")
     if len(name + told) <= MOST_SIGNATURE:
         return name + told
@@ -247,7 +251,7 @@ def article(root: Path = ROOT) -> str:
         "place says so.\n"
     ]
     for group in json.loads(POINTS.read_text(encoding="utf-8")):
-        parts.append(f"## {group['title']}\n\n| | the article says | shown in |\n|---|---|---|")
+        parts.append(f"## {group['title']}\n\n| point | the article says | shown in |\n|---|---|---|")
         for name, text in group["points"].items():
             parts.append(f"| {name} | {_inline(text)} | {'<br>'.join(found[name])} |")
         parts.append("")
