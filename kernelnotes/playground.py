@@ -91,7 +91,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], caption: str) ->
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
     body = "".join("<tr>" + "".join(f"<td>{_words(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     caption = f"<caption>{escape(caption)}</caption>"
-    return f"{_scrolling('Hazards')}<table>{caption}<tr>{head}</tr><tbody>{body}</tbody></table></div>"
+    return f"{_scrolling('Hazards')}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _scrolling(name: str) -> str:
@@ -135,6 +135,6 @@ def steps(accesses: str, memory: int, rules: str) -> dict[str, Any]:
         f'<tr class="kn-{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for kind, row in rows
     )
     caption = f"<caption>{escape(rules)}, memory of {memory} pages</caption>"
-    table = f'<table class="kn-steps">{caption}<tr>{head}</tr><tbody>{body}</tbody></table>'
+    table = f'<table class="kn-steps">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     said = f'<p class="kn-counts">In all: {escape(counts)}.</p>'
     return {"html": f"{_scrolling('Steps')}{table}</div>{said}"}
