@@ -24,6 +24,7 @@ test:  ## lint, types, every test (make test PYTEST="-k doctor" for some)
 bench:  ## the benchmarks at full count
 	@$(PYTHON) tools/setup.py bench
 	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV) $$benchmark; done
+	KERNELNOTES_EVERY_CHAPTER=1 $(VENV) -m pytest -q tests/book/test_lab.py
 
 lab:  ## JupyterLab on the chapters
 	@$(PYTHON) tools/setup.py lab
