@@ -76,7 +76,9 @@ def _hazards(records: dict[str, Record], chosen: Sequence[abi.Abi]) -> str:
     if not rows:
         return f"<p>No hazard: {escape(first.name)} and {_names(others)} place every member alike.</p>"
     heads = ("record", "between", "kind", "bytes", "members that move", "a mend")
-    return _table(heads, (_hazard(between, hazard) for between, hazard in rows), "Hazards")
+    return _table(
+        "Hazards", "Hazards", heads, [("", map(_words, _hazard(between, hazard))) for between, hazard in rows]
+    )
 
 
 def _hazard(between: str, h: Hazard) -> tuple[str, ...]:
@@ -87,16 +89,14 @@ def _names(abis: Iterable[abi.Abi]) -> str:
     return escape(", ".join(one.name for one in abis))
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], caption: str) -> str:
+def _table(name: str, caption: str, heads: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Of rows, each with its class, and cells that are HTML; a wide one scrolls by keyboard, too."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_words(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    caption = f"<caption>{escape(caption)}</caption>"
-    return f"{_scrolling('Hazards')}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _scrolling(name: str) -> str:
-    # A table that is wider than the page scrolls by keyboard, too.
-    return f'<div class="kn-wide-table" tabindex="0" role="region" aria-label="{name}">'
+    body = "".join(f'<tr class="{css}">' + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for css, row in rows)
+    return (
+        f'<div class="kn-wide-table" tabindex="0" role="region" aria-label="{name}"><table class="kn-{name.lower()}">'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _words(cell: str) -> str:
@@ -120,21 +120,15 @@ def steps(accesses: str, memory: int, rules: str) -> dict[str, Any]:
         rows = []
         for number, page in enumerate(pages, 1):
             event = m.access(page)
-            what = event.text.partition(": ")[2]
             lists = (" ".join(map(str, m.inactive)) or "-", " ".join(map(str, m.active)) or "-")
             kind = "hit" if event.hit else "refault" if event.refault else "cold"
-            rows.append((kind, (str(number), page, what, *lists, str(m.workingset_time))))
+            cells = (str(number), page, event.what, *lists, str(m.workingset_time))
+            rows.append((f"kn-{kind}", map(escape, cells)))
     except BadInput as e:
         return _error(e)
     except MemoryError as e:
         return {"error": f"memory is {memory} pages, too few here: {e}", "line": 0, "column": 0}
     counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in m.counts.items() if value)
     heads = ("", "page", "what happens", "inactive, newest first", "active, newest first", "clock")
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
-    body = "".join(
-        f'<tr class="kn-{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for kind, row in rows
-    )
-    caption = f"<caption>{escape(rules)}, memory of {memory} pages</caption>"
-    table = f'<table class="kn-steps">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    said = f'<p class="kn-counts">In all: {escape(counts)}.</p>'
-    return {"html": f"{_scrolling('Steps')}{table}</div>{said}"}
+    table = _table("Steps", f"{rules}, memory of {memory} pages", heads, rows)
+    return {"html": f'{table}<p class="kn-counts">In all: {escape(counts)}.</p>'}

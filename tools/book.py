@@ -28,6 +28,7 @@ import notebooks
 import page_python
 import pages
 import vendor
+from notebooks import toc_files
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -80,11 +81,6 @@ def current(root: Path = ROOT) -> bool:
     except (OSError, ValueError):
         return False
     return bool(stamp.get("inputs") == inputs(root)) and (site(root) / "index.html").is_file()
-
-
-def toc_files(root: Path = ROOT) -> list[str]:
-    """The sources named in _toc.yml, e.g. book/refault/01-two-lists, in order."""
-    return re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
 
 
 def repository(root: Path = ROOT) -> str:

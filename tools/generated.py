@@ -111,7 +111,7 @@ def _signature(name: str, value: Any) -> str:
     told = re.sub(r"<(?:function|class|built-in function) '?([\w.]+)'?(?: at 0x[0-9a-f]+)?>", r"\1", told)
     told = re.sub(r"<[^<>]*0x[0-9a-f]+[^<>]*>", "...", told)
     told = re.sub(r"= (\(.{60,}?\)|\[.{60,}?\]|\{.{60,}?\})(?=[,)]|$)", "= ...", told)
-    told = re.sub(r"= Provenance\(kind='(\w+)'[^)]*\)", r"= \1", told).replace("= model", "= MODEL")
+    told = re.sub(r"= Provenance\(kind='(\w+)'[^)]*\)", lambda found: f"= {found[1].upper()}", told)
     if len(name + told) <= MOST_SIGNATURE:
         return name + told
     inside = told[1 : told.rindex(")")]
@@ -169,7 +169,7 @@ def _prose(said: str) -> str:
                 lines += ["", _inline(line)]
             else:
                 lines.append(_inline(line))
-        out.append(re.sub(r"\n(?=- )", "\n", "\n".join(_spaced(lines))) + "\n")
+        out.append("\n".join(_spaced(lines)) + "\n")
     return "\n".join(out) + "\n"
 
 

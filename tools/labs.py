@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import packing
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "book" / "labs"
@@ -23,7 +24,6 @@ SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$\n?", re
 HIDDEN = re.compile(r"^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS$\n?", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"###\s*(BEGIN|END)\b")
 TODO = "# YOUR CODE HERE\n{indent}raise NotImplementedError()"
-EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class LabError(Exception):
@@ -73,7 +73,7 @@ def make(target: Path) -> Path:
         for path in sources():
             text = nbformat.writes(release(nbformat.read(path, 4), path.stem)) + "\n"
             (folder / path.name).write_text(text, encoding="utf-8")
-            archive.writestr(zipfile.ZipInfo(f"labs/{path.name}", EPOCH), text, zipfile.ZIP_DEFLATED)
+            packing.add(archive, f"labs/{path.name}", text)
     return packed
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import labs
 import nbformat
+import packing
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCH = (1980, 1, 1, 0, 0, 0)
 NEEDED = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt")
 KINDS = ("*.py", "*.c", "*.gz", "*.txt", "py.typed")
 START = """# Installs kernelnotes where it is missing, from the folder `package`.
@@ -82,10 +82,14 @@ def stamp(root: Path = ROOT) -> list[Path]:
     return changed
 
 
+def toc_files(root: Path = ROOT) -> list[str]:
+    """The sources named in _toc.yml, e.g. book/refault/01-two-lists, in order."""
+    return re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
+
+
 def chapters(root: Path = ROOT) -> list[Path]:
     """The notebooks that the book consists of, in order."""
-    named = re.findall(r"(?:root|file):\s*(\S+)", (root / "_toc.yml").read_text())
-    return [path for name in named if (path := root / f"{name}.ipynb").is_file()]
+    return [path for name in toc_files(root) if (path := root / f"{name}.ipynb").is_file()]
 
 
 def make(target: Path, root: Path = ROOT) -> Path:
@@ -98,16 +102,12 @@ def make(target: Path, root: Path = ROOT) -> Path:
         for name, notebook in notebooks.items():
             start = nbformat.v4.new_code_cell(START.strip(), id="start")
             notebook.cells = [start, *(cell for cell in notebook.cells if cell.get("id") != "start")]
-            _add(archive, f"kernelnotes/{name}", (nbformat.writes(notebook) + "\n").encode())
+            packing.add(archive, f"kernelnotes/{name}", (nbformat.writes(notebook) + "\n").encode())
         files = [ROOT / name for name in NEEDED]
         files += [path for kind in KINDS for path in sorted((ROOT / "kernelnotes").rglob(kind))]
         for path in files:
-            _add(archive, f"kernelnotes/package/{path.relative_to(ROOT).as_posix()}", path.read_bytes())
+            packing.add(archive, f"kernelnotes/package/{path.relative_to(ROOT).as_posix()}", path.read_bytes())
     return packed
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, EPOCH), data, zipfile.ZIP_DEFLATED)
 
 
 if __name__ == "__main__":

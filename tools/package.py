@@ -69,28 +69,29 @@ def build(target: Path) -> tuple[Path, Path]:
 def try_out(python: str, wheel: Path, sdist: Path) -> list[str]:
     """What was done with both in fresh environments of one Python, in words."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    said = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inside = environment(python, folder / "env")
         version = run([inside, "-c", "import platform; print(platform.python_version())"], folder).strip()
         run([inside, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", f"{wheel}[live]"], folder)
-        program, files = folder / "env" / "bin" / "kernelnotes", []
-        for package in (wheel, sdist):
-            run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", package], folder)
-            files.append(run([inside, "-c", FILES], folder))
-            if package is wheel:
-                for number, example in enumerate(examples):
-                    script = folder / f"example-{number}.py"
-                    script.write_text(example)
-                    run([inside, script], folder)
-            lines = len(run([program, "doctor"], folder).strip().splitlines())
-            run([program, "quiz", "repair", "--seed", "1", "--solve"], folder)
-            did = f"{len(examples)} examples" if package is wheel else "the same files"
-            said.append(f"Python {version}, {package.name}: {did}, doctor ({lines} lines), a quiz")
-        if files[0] != files[1]:
+        files = run([inside, "-c", FILES], folder)
+        for number, example in enumerate(examples):
+            script = folder / f"example-{number}.py"
+            script.write_text(example)
+            run([inside, script], folder)
+        said = [f"Python {version}, {wheel.name}: {len(examples)} examples, {commands(inside, folder)}"]
+        run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", sdist], folder)
+        if run([inside, "-c", FILES], folder) != files:
             raise PackageError(f"{sdist.name} installs other files than {wheel.name}")
-    return said
+        return [*said, f"Python {version}, {sdist.name}: the same files, {commands(inside, folder)}"]
+
+
+def commands(python: Path, where: Path) -> str:
+    """What the installed command did, in words."""
+    program = python.with_name("kernelnotes")
+    lines = len(run([program, "doctor"], where).strip().splitlines())
+    run([program, "quiz", "repair", "--seed", "1", "--solve"], where)
+    return f"doctor ({lines} lines), a quiz"
 
 
 def main() -> int:

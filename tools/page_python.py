@@ -17,28 +17,25 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import packing
+
 ROOT = Path(__file__).resolve().parent.parent
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
 OURS = ("abi", "cdecl", "ctype", "errors", "layout", "playground", "provenance", "refault", "intrinsics")
 OTHERS = ("pycparser", "pcpp")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bytes from the same files
 
 
-def make(vendor: Path, target: Path, root: Path = ROOT) -> dict[str, int]:
-    """Write the scripts below `target`/python; the size of each in bytes, packed as a server would send it."""
+def make(vendor: Path, target: Path, root: Path = ROOT) -> None:
+    """Write the scripts below `target`/python."""
     folder = target / "python"
     folder.mkdir(parents=True, exist_ok=True)
     parts = {name: (vendor / "python" / name).read_bytes() for name in PYODIDE}
     lock = json.loads((vendor / "python" / "pyodide-lock.json").read_text())
     parts["lock.json"] = json.dumps({**lock, "packages": {}}).encode()  # no package of theirs is ever asked for
     parts["packages.zip"] = packages(root)
-    sizes = {}
     for name, data in parts.items():
         text = base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
-        script = f'knPart("{name}", "{text}");\n'.encode()
-        (folder / f"{name}.js").write_bytes(script)
-        sizes[name] = len(gzip.compress(script, 9))
-    return sizes
+        (folder / f"{name}.js").write_text(f'knPart("{name}", "{text}");\n')
 
 
 def packages(root: Path = ROOT) -> bytes:
@@ -46,7 +43,7 @@ def packages(root: Path = ROOT) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sorted({**dict(_ours(root)), **dict(_others())}.items()):
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+            packing.add(archive, name, path.read_bytes())
     return packed.getvalue()
 
 

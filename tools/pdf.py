@@ -92,13 +92,13 @@ def together(browser: Browser, paths: list[Path], made: Path) -> None:
     """Print pages into one paper: their articles, one behind the other, in the frame of the first."""
     prefixes = {path: f"page-{number}-" for number, path in enumerate(paths)}
     printed = {path.as_posix(): prefix for path, prefix in prefixes.items()}
-    articles = []
-    for path in paths:
-        with opened(browser, path) as page:
-            articles.append([prefixes[path], page.evaluate(ARTICLE, [prefixes[path], printed])])
-    with opened(browser, paths[0]) as page:
-        page.evaluate(JOINED, articles)
-        prints(page, made)
+    with opened(browser, paths[0]) as frame:
+        articles = [[prefixes[paths[0]], frame.evaluate(ARTICLE, [prefixes[paths[0]], printed])]]
+        for path in paths[1:]:
+            with opened(browser, path) as page:
+                articles.append([prefixes[path], page.evaluate(ARTICLE, [prefixes[path], printed])])
+        frame.evaluate(JOINED, articles)
+        prints(frame, made)
 
 
 def make() -> Path:

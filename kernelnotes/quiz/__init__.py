@@ -6,10 +6,10 @@ by rules of its own: the models that the tests compare with kernels and compiler
 
 from __future__ import annotations
 
+import importlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from kernelnotes.errors import BadInput
@@ -66,12 +66,6 @@ MOST_SEEDS = 2**63 - 1
 MOST_ON_A_SHEET = 200
 
 
-def _topics() -> Mapping[str, tuple[Kind, ...]]:
-    from kernelnotes.quiz import layout, refault, repair
-
-    return MappingProxyType({"refault": refault.KINDS, "layout": layout.KINDS, "repair": repair.KINDS})
-
-
 TOPICS = ("refault", "layout", "repair")
 
 
@@ -87,7 +81,7 @@ def problem(topic: str, seed: int, kind: str = "") -> Problem:
     """
     known = {each.__name__: each for each in _kinds(topic)}
     _check("seed", seed, 0, MOST_SEEDS)
-    rng = random.Random(f"{topic} {seed}")  # the same on every machine and version of Python: a string is hashed by us
+    rng = random.Random(f"{topic} {seed}")  # of a string: the same in every process and on every machine
     chosen = rng.choice(tuple(known))
     if kind and kind not in known:
         raise BadInput(f"kind is {kind!r}, expected one of {', '.join(known)}")
@@ -112,7 +106,8 @@ def problems(topic: str, seed: int, count: int) -> list[Problem]:
 def _kinds(topic: str) -> tuple[Kind, ...]:
     if topic not in TOPICS:
         raise BadInput(f"topic is {topic!r}, expected one of {', '.join(TOPICS)}")
-    return _topics()[topic]
+    found: tuple[Kind, ...] = importlib.import_module(f"{__name__}.{topic}").KINDS
+    return found
 
 
 def _check(what: str, value: int, least: int, most: int) -> None:

@@ -38,7 +38,7 @@ def _record(members: list[str]) -> Record:
 def _steps(made: Layout) -> Table:
     rows, end = [], 0
     for member in made.members:
-        align = measure(member.type, abi.ABIS[made.abi.name]).align
+        align = measure(member.type, made.abi).align
         rows.append((f"`{member.name}`", str(member.size), str(align), str(end), str(member.offset)))
         end = member.offset + member.size
     return Table(("member", "bytes", "aligned to", "free from", "so at"), tuple(rows))
@@ -147,8 +147,7 @@ def smallest(rng: random.Random) -> Draft:
     while True:
         members = _struct(rng, 4, 5)
         size = lay_out(_record(members), name).size
-        best = min(itertools.permutations(members), key=lambda order: lay_out(_record(list(order)), name).size)
-        least = lay_out(_record(list(best)), name).size
+        least = min(lay_out(_record(list(order)), name).size for order in itertools.permutations(members))
         if least < size:
             break
     ordered = sorted(members, key=lambda member: -measure(_record([member]).members[0].type, abi.ABIS[name]).align)

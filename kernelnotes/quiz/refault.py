@@ -23,21 +23,21 @@ def _listed(pages: Sequence[object]) -> str:
     return " ".join(map(str, pages)) or "-"
 
 
-def _interesting(rng: random.Random, rules: str, memory: int, length: int) -> tuple[str, Memory]:
-    """Accesses with at least one hit, one refault and two evictions in them, and the memory they went through."""
+def _interesting(rng: random.Random, rules: str, memory: int, length: int) -> str:
+    """Accesses with at least one hit, one refault and two evictions in them."""
     while True:
         letters = "ABCDEFGHIJKLMNOP"[: rng.randint(memory + 1, memory + 3)]
         pages = "".join(rng.choices(letters, [1 / (1 + i) for i in range(len(letters))], k=length))
         m = Memory(memory, rules=rules)
         events = m.run(pages)
         if any(e.hit for e in events) and any(e.refault for e in events) and m.counts["evictions"] >= 2:
-            return pages, m
+            return pages
 
 
 def by_hand(rng: random.Random) -> Draft:
     """Follow a dozen accesses through the lists."""
     rules, memory = rng.choice(tuple(_WORDS)), rng.randint(3, 5)
-    pages, _ = _interesting(rng, rules, memory, rng.randint(10, 14))
+    pages = _interesting(rng, rules, memory, rng.randint(10, 14))
     m = Memory(memory, rules=rules)
     after = m.rules.choices.entry_after_tick
     rows = []
@@ -45,7 +45,7 @@ def by_hand(rng: random.Random) -> Draft:
         event = m.access(page)
         entries = " ".join(f"{name}:{entry}" for name, entry in m.shadow.items()) or "-"
         lists = (_listed(m.inactive), _listed(m.active))
-        rows.append((page, event.text.partition(": ")[2], *lists, entries, str(m.workingset_time)))
+        rows.append((page, event.what, *lists, entries, str(m.workingset_time)))
     one_list = rules in ("fifo", "lru", "clock")
     counts = m.counts
     return Draft(
@@ -78,8 +78,7 @@ def loop(rng: random.Random) -> Draft:
     m = Memory(memory, rules=rules)
     events = [m.run(range(pages)) for _ in range(laps)]
     faults = [sum(not e.hit for e in lap) for lap in events]
-    distances = sorted({e.distance for lap in events[1:] for e in lap if e.refault})
-    [distance] = distances
+    [distance] = {e.distance for lap in events[1:] for e in lap if e.refault}
     own = pages - memory - distance  # 1 where the entry is written after the page's own eviction ticked
     return Draft(
         title=f"A loop of {pages} pages through a memory of {memory}",
@@ -148,7 +147,7 @@ def verdict(rng: random.Random) -> Draft:
     wanted = rng.random() < 0.5  # whether the refault shall act
     while True:
         memory = rng.randint(4, 12)
-        pages, _ = _interesting(rng, rules, memory, rng.randint(30, 60))
+        pages = _interesting(rng, rules, memory, rng.randint(30, 60))
         m = Memory(memory, rules=rules)
         found = None
         for page in pages:

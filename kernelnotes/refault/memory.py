@@ -65,12 +65,17 @@ class Event:
     @property
     def text(self) -> str:
         """The event in words."""
+        return f"{self.page}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """The same without the page's name."""
         if self.distance == COLD:
-            parts = [f"{self.page}: fault, seen for the first time"]
+            parts = ["fault, seen for the first time"]
         elif self.refault:
-            parts = [f"{self.page}: refault, R = {self.distance}"]
+            parts = [f"refault, R = {self.distance}"]
         else:
-            parts = [f"{self.page}: soft fault" if self.soft_fault else f"{self.page}: hit"]
+            parts = ["soft fault" if self.soft_fault else "hit"]
         for done, pages in (("activated", self.activated), ("demoted", self.demoted), ("evicted", self.evicted)):
             if pages:
                 parts.append(f"{', '.join(map(str, pages))} {done}")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NoReturn
 from kernelnotes.repair import constants as c
 from kernelnotes.repair.constants import TcpOption, TcpState
 from kernelnotes.repair.options import OPTIONS
-from kernelnotes.repair.segment import Flags, from_ip
+from kernelnotes.repair.segment import Flags, from_ip, signed
 
 S, SEND, RECV, NONE = TcpState, c.TCP_SEND_QUEUE, c.TCP_RECV_QUEUE, c.TCP_NO_QUEUE
 LOCK = c.DROP_UNMARKED
@@ -25,13 +25,9 @@ def fail(number: Any) -> NoReturn:
     raise OSError(number, errno.errorcode[number])
 
 
-def after(a: Any, b: Any) -> Any:
+def after(a: Any, b: Any) -> bool:
     """Whether a lies behind b, as in include/net/tcp.h."""
-    return 0 < (a - b) % 2**32 < 2**31
-
-
-def signed(n: Any) -> Any:
-    return n - (n >> 31 << 32)
+    return signed(a - b) > 0
 
 
 class ToySocket:
