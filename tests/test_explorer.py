@@ -328,5 +328,5 @@ def test_a_table_carries_its_data_as_csv():
     )
     assert unquote(link) == frame.to_csv()
     assert 'aria-label="Data of &quot;A &quot;good&quot; table&quot; as CSV"' in html
-    big = pd.DataFrame({"n": range(20_000)})
+    big = pd.DataFrame({"n": range(views.output.MOST_CSV)})
     assert 'kn-csv"' not in views.table(big, "Too much for a link").html

@@ -3,6 +3,13 @@
 `explorer` gives a picture controls; `show` puts a figure, `table` a DataFrame, `note` a text, `listing` what a program
 printed and `source` a function's own code into a page; `figure`, `style` and `PALETTE` make pictures that belong
 together.
+
+>>> frame = refault.sweep("ABCABC", [2, 3], ["lru"])[["memory", "faults"]]
+>>> print(views.table(frame, "A loop of three pages", index=False))
+[table, model] A loop of three pages
+ memory  faults
+      2       6
+      3       3
 """
 
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play

@@ -40,7 +40,8 @@ def errors(frame: pd.DataFrame, caption: str = "") -> Output:
     worst = {kind: 100 * frame[f"error_{kind}"].abs().max() for kind in kinds}
     words = ", ".join(f"{kind} {value:.2f} percent" for kind, value in worst.items())
     alt = f"Errors of the prediction in {len(frame)} runs of {len(names)} workloads; the largest are: {words}."
-    return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption)
+    data = frame[["workload", "sampled", *(f"error_{kind}" for kind in kinds)]]
+    return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption, data)
 
 
 def ablation(table: pd.DataFrame, what: str = "refaults", caption: str = "") -> Output:
@@ -65,7 +66,8 @@ def ablation(table: pd.DataFrame, what: str = "refaults", caption: str = "") -> 
         f"{name} {row[('unwatched', what)]:.2g} and {row[('sampled', what)]:.2g}" for name, row in ordered.iterrows()
     )
     alt = f"Largest error in {what}, in percent, of unwatched and of sampled runs, without: {words}."
-    return show(drawn, alt, table.attrs.get("provenance", MODEL), caption)
+    data = pd.DataFrame({"without": order} | {f"{who}, %": ordered[(who, what)].to_numpy() for who in _WHO})
+    return show(drawn, alt, table.attrs.get("provenance", MODEL), caption, data)
 
 
 def moments(
@@ -103,7 +105,14 @@ def moments(
         + ", ".join(f"{refaults:,} with a flush before access {at:,}" for at, refaults in counted.get(name, ()))
         for name, line in told.items()
     ]
-    return show(drawn, f"Refaults by the moment of the flush. {'. '.join(words)}.", provenance, caption)
+    rows = [
+        (name, who, at, refaults)
+        for name, line in told.items()
+        for who, pairs in (("model", line.items()), ("kernel", counted.get(name, ())))
+        for at, refaults in pairs
+    ]
+    data = pd.DataFrame(rows, columns=["workload", "who", "access at the flush", "refaults"])
+    return show(drawn, f"Refaults by the moment of the flush. {'. '.join(words)}.", provenance, caption, data)
 
 
 def beside(
@@ -135,11 +144,13 @@ def beside(
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         drawn.legend(loc="outside upper left", ncols=2)
-    words = [
-        f"{name}: measured {getattr(m, what):,}, model {frame[what].min():,} to {frame[what].max():,}"
+    rows = [
+        (name, getattr(m, what), frame[what].min(), frame[what].max())
         for name, m, frame in zip(names, measured, told, strict=True)
     ]
-    return show(drawn, f"{what} of {len(names)} workloads. {'; '.join(words)}.", measured[0].provenance, caption)
+    words = "; ".join(f"{name}: measured {count:,}, model {low:,} to {high:,}" for name, count, low, high in rows)
+    data = pd.DataFrame(rows, columns=["workload", f"{what} measured", "least told", "most told"])
+    return show(drawn, f"{what} of {len(names)} workloads. {words}.", measured[0].provenance, caption, data)
 
 
 def reaches(frame: pd.DataFrame, memory: int, caption: str = "") -> Output:
@@ -152,9 +163,11 @@ def reaches(frame: pd.DataFrame, memory: int, caption: str = "") -> Output:
         drawn = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         grid: Any = drawn.subplots(1, len(names), sharey=True, sharex=True, squeeze=False)
         most = int(max(frame["reuse"].max(), (memory + frame["R"]).max()))
+        drawn_rows = []
         for axes, name in zip(grid[0], names, strict=True):
             rows = frame[frame["rules"] == name]
             some = rows.iloc[:: max(1, len(rows) // 400)]  # more markers only hide each other
+            drawn_rows.append(some)
             axes.plot(
                 some["reuse"], memory + some["R"], ".", color=PALETTE["blue"], markersize=3, alpha=0.6, label="refault"
             )
@@ -172,7 +185,8 @@ def reaches(frame: pd.DataFrame, memory: int, caption: str = "") -> Output:
         rows = frame[frame["rules"] == name]
         above = float((memory + rows["R"] >= rows["reuse"]).mean())
         words.append(f"{name}: in {100 * above:.0f} percent of {len(rows):,} refaults memory + R is at least as large")
-    return show(drawn, f"Reuse distance against memory plus refault distance. {'; '.join(words)}.", MODEL, caption)
+    alt = f"Reuse distance against memory plus refault distance. {'; '.join(words)}."
+    return show(drawn, alt, MODEL, caption, pd.concat(drawn_rows)[["rules", "reuse", "R"]])
 
 
 def curve(frames: Mapping[str, pd.DataFrame], caption: str = "", provenance: Provenance = MODEL) -> Output:
@@ -193,4 +207,5 @@ def curve(frames: Mapping[str, pd.DataFrame], caption: str = "", provenance: Pro
         f"to {frame['miss_ratio'].iloc[-1]:.2f} at {frame.index[-1]:,}"
         for name, frame in frames.items()
     ]
-    return show(drawn, f"Miss ratio of LRU over memory. {'; '.join(words)}.", provenance, caption)
+    data = pd.concat(frames, names=["curve", "memory"]).reset_index()
+    return show(drawn, f"Miss ratio of LRU over memory. {'; '.join(words)}.", provenance, caption, data)

@@ -103,7 +103,7 @@ def census(frame: pd.DataFrame, provenance: Provenance = MODEL, caption: str = "
     words = ", ".join(f"{kinds[kind]} {kind}" for kind in order)
     most = ", ".join(f"{header} {int(counts.sum())}" for header, counts in by_header.iterrows())
     alt = f"{len(frame)} records differ: {words}. Of these, with the same types on both sides, by header: {most}."
-    return show(drawn, alt, provenance, caption)
+    return show(drawn, alt, provenance, caption, frame.groupby(["header", "kind"]).size().reset_index(name="records"))
 
 
 def _bar(axes: Axes, row: int, left: int, count: int, kind: str, label: str) -> None:

@@ -129,12 +129,17 @@ def card(picture: str, alt: str) -> str:
 
 
 def show(
-    figure: Figure | str | Callable[[], Figure | str], alt: str, provenance: Provenance = MODEL, caption: str = ""
+    figure: Figure | str | Callable[[], Figure | str],
+    alt: str,
+    provenance: Provenance = MODEL,
+    caption: str = "",
+    data: pd.DataFrame | None = None,
 ) -> Output:
     """One figure for the page: a matplotlib Figure as SVG, or a piece of HTML.
 
     A function without arguments that returns either is called in the book's `style`: legends and texts get it too.
-    `alt` says what is to be seen, for readers who do not see it; `caption` (optional, plain text) stands below.
+    `alt` says what is to be seen, for readers who do not see it; `caption` (optional, plain text) stands below, and so
+    does a link to `data` as CSV, what the figure draws, without its index.
     Raises BadInput where `alt` is missing or `figure` is neither.
     """
     alt = need_alt(alt, "show")
@@ -142,7 +147,9 @@ def show(
         picture = render(figure() if callable(figure) else figure, alt, "show")
     picture = own_ids(picture, "f" + hashlib.sha256(picture.encode()).hexdigest()[:8])
     words = f"<span>{html.escape(caption)}</span>" if caption else ""
-    body = f'<figure class="kn-out">{card(picture, alt)}<figcaption>{words}{mark(provenance)}</figcaption></figure>'
+    link = "" if data is None else _download(data, caption or alt.partition(". ")[0], index=False)
+    below = f"<figcaption>{words}{mark(provenance)}{link}</figcaption>"
+    body = f'<figure class="kn-out">{card(picture, alt)}{below}</figure>'
     return Output(body, f"[figure, {provenance}] {alt}")
 
 
@@ -175,8 +182,8 @@ def cell_text(value: object) -> str:
 
 
 def _download(frame: pd.DataFrame, caption: str, index: bool) -> str:
-    """A link to the table's data, which are in the link itself: it works from a folder, too."""
-    text = frame.to_csv(index=index)
+    """A link to the data of a table or figure, which are in the link itself: it works from a folder, too."""
+    text = frame.to_csv(index=index, float_format="%.7g")
     if len(text) > MOST_CSV:
         return ""
     name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60] or "table"
@@ -185,7 +192,7 @@ def _download(frame: pd.DataFrame, caption: str, index: bool) -> str:
     return f' <a class="kn-csv" download="{name}.csv" aria-label="{words}" {link}>CSV</a>'
 
 
-MOST_CSV = 20_000  # letters of a table that a link carries
+MOST_CSV = 100_000  # letters of data that a link carries
 SHORT = 20  # letters of row headings that are not broken into lines
 
 

@@ -258,7 +258,9 @@ def lengths(
     over = " and ".join(dict.fromkeys(f"{r.accesses:,} accesses of {r.trace}" for r in replays))
     alt = f"Lengths of both lists and faults over {over}. {'. '.join(words)}."
     sources = dict.fromkeys(replay.provenance for replay in replays)
-    return show(drawn, alt, functools.reduce(Provenance.joined, sources), caption)
+    columns = ["access", "active", "inactive", "faults"]
+    data = pd.concat([r.series[columns] for r in replays], keys=titles, names=["panel"]).reset_index("panel")
+    return show(drawn, alt, functools.reduce(Provenance.joined, sources), caption, data)
 
 
 def distances(replay: Replay, caption: str = "") -> Output:
@@ -271,16 +273,20 @@ def distances(replay: Replay, caption: str = "") -> Output:
         raise BadInput(f"distances: {replay!r} has no refault to show")
     series, values = replay.series, replay.distances
     before = np.searchsorted(series["access"], where, side="right") - 1  # the last sample before each refault
-    takes = values[where] < series["active"].to_numpy()[np.maximum(before, 0)]
+    active = series["active"].to_numpy()[np.maximum(before, 0)]
+    takes = values[where] < active
+    refaults = pd.DataFrame({"access": where, "R": values[where], "active": active})
+    shown = []
     drawn, axes = figure(height=3.2)
     with style():
         for taken, label, colour, marker in (
             (True, "R of a refault that takes a page", PALETTE["vermillion"], "v"),
             (False, "R of one that takes none", GREY, "."),
         ):
-            some = where[takes == taken]
-            some = some[:: max(1, len(some) // 250)]  # more markers only hide each other
-            axes.plot(some, values[some], marker, color=colour, markersize=4.5, linestyle="none", label=label)
+            some = refaults[takes == taken]
+            some = some.iloc[:: max(1, len(some) // 250)]  # more markers only hide each other
+            shown.append(some)
+            axes.plot(some["access"], some["R"], marker, color=colour, markersize=4.5, linestyle="none", label=label)
         axes.step(
             series["access"], series["active"], color=PALETTE["blue"], linewidth=1.4, label="length of the active list"
         )
@@ -293,7 +299,7 @@ def distances(replay: Replay, caption: str = "") -> Output:
         f"{values[where].max():,} pages; {int(takes.sum()):,} are less than the length of the active list, which ends "
         f"with {series['active'].iloc[-1]:,} pages."
     )
-    return show(drawn, alt, replay.provenance, caption)
+    return show(drawn, alt, replay.provenance, caption, pd.concat(shown).sort_values("access"))
 
 
 def fate(replay: Replay) -> Frame:
@@ -355,7 +361,8 @@ def sweep(
     words = "; ".join(f"{rules} from {cell_text(a)} to {cell_text(b)}" for rules, a, b in ends.itertuples())
     sizes = f"{frame['memory'].min():,} to {frame['memory'].max():,} pages of memory"
     alt = f"{column.replace('_', ' ')} of {frame.attrs.get('trace', 'a trace')} over {sizes}: {words}."
-    return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption)
+    data = frame[["rules", "memory", column]]
+    return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption, data)
 
 
 def tradeoff(frame: pd.DataFrame, provenance: Provenance = MODEL, caption: str = "") -> Output:
@@ -385,6 +392,5 @@ def tradeoff(frame: pd.DataFrame, provenance: Provenance = MODEL, caption: str =
         rows = frame[frame["trace"] == name]
         best = rows.loc[rows["refaults"].idxmin()]
         words.append(f"{name}: fewest refaults, {best['refaults']:,}, at {best['inactive_share']} percent")
-    return show(
-        drawn, f"Refaults and soft faults over the share of the inactive list. {'; '.join(words)}.", provenance, caption
-    )
+    alt = f"Refaults and soft faults over the share of the inactive list. {'; '.join(words)}."
+    return show(drawn, alt, provenance, caption, frame[["trace", "inactive_share", *columns]])

@@ -487,8 +487,10 @@ def _draw_trial(trial: Trial) -> Frame:
 
 def clocks(told: Skipped, names: Sequence[str], caption: str = "") -> Output:
     """How the time stamps of our packets advance in several trials, in seconds of the clock they should be of."""
+    import pandas as pd
+
     drawn, axes = figure(height=2.6)
-    said = []
+    said, rows = [], []
     with style():
         for (k, name), mark in zip(enumerate(names), "os^D", strict=False):
             [trial] = [trial for trial in told.trials if trial.name == name]
@@ -501,11 +503,13 @@ def clocks(told: Skipped, names: Sequence[str], caption: str = "") -> Output:
             advance = [max(1.0, float(signed(value - start[1]))) for _, value in stamps]
             colour = list(PALETTE.values())[k]
             axes.plot([at for at, _ in stamps], advance, marker=mark, color=colour, label=name)
+            rows += [(name, at, units) for (at, _), units in zip(stamps, advance, strict=True)]
             said.append(f"{name}: {advance[-1]:,.0f} units in {stamps[-1][0] - start[0]:.2f} s")
         axes.set(xlabel="seconds", ylabel="units since the first", yscale="log")
         axes.legend(loc="lower right")
     alt = f"Time stamps of our packets over time. {'; '.join(said)}."
-    return show(drawn, alt, told.provenance, caption)
+    data = pd.DataFrame(rows, columns=["trial", "seconds", "units since the first"])
+    return show(drawn, alt, told.provenance, caption, data)
 
 
 # ------------------------------------------------------------------------------------- a move
@@ -516,20 +520,25 @@ def time_sequence(told: Move, caption: str = "") -> Output:
 
     Sequence numbers in kB from the first packet shown; the steps of the move are numbered lines.
     """
+    import pandas as pd
+
     drawn, axes = figure(height=3.9)
     data = [p for p in told.packets if p.sender in (OLD, NEW)]
     if not data:
         raise BadInput("time_sequence: the host that sends is not in the packets")
     start = data[0].segment.seq
+    rows = []
     looks = {OLD: ("s", PALETTE["blue"]), NEW: ("o", PALETTE["vermillion"])}
     with style():
         for name, (mark, colour) in looks.items():
             points = [(1000 * p.at, signed(p.segment.end - start) / 1000) for p in data if p.sender == name]
             if points:
                 axes.plot(*zip(*points, strict=True), mark, markersize=4, color=colour, label=f"sent by the {name}")
+            rows += [(f"sent by the {name}", *point) for point in points]
         acks = [(1000 * p.at, signed(p.segment.ack - start) / 1000) for p in told.packets if p.sender == PEER]
         if acks:
             axes.step(*zip(*acks, strict=True), where="post", color=PALETTE["green"], lw=1.2, label="acknowledged")
+        rows += [("acknowledged", *point) for point in acks]
         axes.set(xlabel="ms since the lock", ylabel="sequence number, kB")
         low, high = axes.get_ylim()
         for k, mark_ in enumerate(told.marks, 1):
@@ -545,7 +554,8 @@ def time_sequence(told: Move, caption: str = "") -> Output:
         + ", ".join(f"{mark_.what} at {_milliseconds(mark_)}" for mark_ in told.marks)
         + "."
     )
-    return show(drawn, alt, told.provenance, f"{caption} {steps}.".strip())
+    drawn_rows = pd.DataFrame(rows, columns=["what", "ms since the lock", "sequence number, kB"])
+    return show(drawn, alt, told.provenance, f"{caption} {steps}.".strip(), drawn_rows)
 
 
 def around(told: Move, before: int = 5, after: int = 20) -> tuple[list[Passed], list[Mark]]:
