@@ -23,6 +23,9 @@ ioctl number there.
 
 `checked` says which compiler confirmed the row: every record rule and scalar was compiled, nothing is quoted.  Left
 out: vector types, decimal floats, `_Float16`, and flags that change an ABI (-malign-double, -fshort-enums).
+
+>>> [abi.ABIS[name].scalars["long long"] for name in ("i386", "x32", "m68k")]
+[(8, 4), (8, 8), (8, 2)]
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
     check.refault_test(my_function)      a Verdict, which prints as one or two sentences and is true if it is right
 
 What is right comes from the models of this package.  `Verdict.insist()` is for the cells that a grader runs.
+
+>>> check.offsets("struct s { char a; long long b; };", "i386", {"a": 0, "b": 8, "size": 12, "align": 4})
+Not yet: struct s on i386, b: you say 8. a ends at 1; b goes to the next multiple of 4, its alignment on this ABI.
 """
 
 from __future__ import annotations

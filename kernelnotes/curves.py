@@ -42,6 +42,9 @@ def reuse_distances(trace: TraceLike) -> npt.NDArray[np.int64]:
 
     The result has shape (accesses,).  Takes memory in proportion to the distinct pages, beside the result; an access
     takes some 25 ns, longer with many millions of pages.  Raises BadInput for what is no trace.
+
+    >>> curves.reuse_distances("ABCA").tolist()
+    [-1, -1, -1, 2]
     """
     distances = _Distances()
     return np.concatenate([distances.each(pages, unique) for pages, unique in _parts(trace)])
@@ -56,6 +59,9 @@ def miss_ratio(trace: TraceLike, sizes: Iterable[int] | None = None, sample: flo
     sample : below 1 a share of the *pages*, from 2 a number of them: only those are looked at, chosen by a hash, and
         the column `error` has the standard error of the estimate
     Raises BadInput for sizes below 1, a sample that is neither, and one in which some of PARTS parts have no page.
+
+    >>> curves.miss_ratio("ABCABC")["miss_ratio"].to_dict()
+    {1: 1.0, 3: 0.5}
     """
     if isinstance(sample, bool) or not (0 < sample <= 1 or (sample >= 2 and sample == int(sample))):
         raise BadInput(

@@ -1,4 +1,10 @@
-"""Every exception that kernelnotes raises on purpose: each says who must act."""
+"""Every exception that kernelnotes raises on purpose: each says who must act.
+
+>>> refault.replay("ABC", 0, "lru")
+Traceback (most recent call last):
+    ...
+kernelnotes.errors.BadInput: memory is 0 pages, expected 1 to 16777216
+"""
 
 
 class KernelNotesError(Exception):

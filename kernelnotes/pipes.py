@@ -17,6 +17,12 @@ behind them is added to those, and is no packet any more: a trap that no manual 
 would have to wait, BrokenPipeError where nobody can read.  Left out: FIFOs, splice and tee, signals, the limits of
 unprivileged users (F_SETPIPE_SZ above /proc/sys/fs/pipe-max-size, many pipes), notification pipes.
 
+>>> pipe = pipes.PacketPipe()
+>>> pipe.write(b"A" * 304), pipe.write(b"B" * 304)
+(304, 304)
+>>> pipe.read(300)[:3], pipe.read(300)[:3]
+(b'AAA', b'BBB')
+
 Source: fs/pipe.c, pipe_write(), pipe_read(), pipe_set_size() (in 6.18 anon_pipe_write() and anon_pipe_read()).
 """
 
@@ -170,7 +176,14 @@ class Pipe:
 
 
 class BytePipe(Pipe):
-    """What pipe() makes: bytes without boundaries."""
+    """What pipe() makes: bytes without boundaries.
+
+    >>> pipe = pipes.BytePipe()
+    >>> pipe.write(b"A" * 304), pipe.write(b"B" * 304)
+    (304, 304)
+    >>> pipe.read(300)[:3], pipe.read(300)[:6]
+    (b'AAA', b'AAAABB')
+    """
 
     def __init__(self, size: int = SLOTS * PAGE, page: int = PAGE) -> None:
         super().__init__(False, size, page)

@@ -2,6 +2,11 @@
 
 Every result object carries one of these and every figure shows it, so that a reader never takes a model
 or a recording for a measurement.
+
+>>> print(refault.replay("ABC", 2, "lru").provenance)
+model
+>>> print(recordings.load("sqlite-lookups").provenance)
+recorded: Linux 6.18.44-fc-v782, 2026-11-23, sh sqlite-lookups.sh run
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import figure_index
 import generated
 import labs
 import notebooks
@@ -166,6 +167,7 @@ def make(root: Path = ROOT, force: bool = False) -> bool:
             return False
         before = inputs(root)
         build(root)
+        figure_index.fill(site(root))
         check(root)
         (root / "_build" / "book.json").write_text(json.dumps({"inputs": before}) + "\n")
     return True

@@ -1,8 +1,8 @@
 """Pages of the book that are made from the package and the notebooks: below book/reference, not in git.
 
 api.md tells every public name from its docstring, cli.md every command as `--help` does, article.md the cells that
-reproduce each point of the three articles, figures.md where each figure of the chapters stands, how-we-know.md what was
-compared with what.
+reproduce each point of the three articles, figures.md has a place for the figures of each chapter, how-we-know.md what
+was compared with what.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def api() -> str:
     parts = [
         "# The package\n\nEvery public name, from its own documentation; `import kernelnotes` imports none, so\n"
         "write `from kernelnotes import refault`. Units and shapes stand with each argument; `Source:` names the\n"
-        "kernel's own code.\n"
+        "kernel's own code. Every example behind `>>>` is run by the tests, with the modules imported by their names.\n"
     ]
     for part, names in MODULES.items():
         parts.append(f"## {part}\n")
@@ -150,9 +150,12 @@ def _bare(function: Any) -> str:
 
 
 def _prose(said: str) -> str:
-    """A docstring as Markdown: paragraphs, indented lines as they are, and `name : meaning` as a list."""
+    """A docstring as Markdown: paragraphs, examples, indented lines as they are, and `name : meaning` as a list."""
     out: list[str] = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(said)):
+        if block.startswith(">>> "):
+            out.append(f"```pycon\n{block}\n```\n")
+            continue
         if block.startswith("    ") or "---->" in block:
             out.append(f"```text\n{textwrap.dedent(block)}\n```\n")
             continue
@@ -259,21 +262,17 @@ def article(root: Path = ROOT) -> str:
 
 
 def figures(root: Path = ROOT) -> str:
-    """Every captioned figure and table, chapter by chapter."""
-    shown = re.compile(r"(?:caption|title)=f?\"([^\"]{8,})\"|^title = \"([^\"]+)\"", re.MULTILINE)
+    """Every figure and table, chapter by chapter: figure_index fills the places when the chapters are built."""
     parts = [
-        "# Figures and tables\n\nEach with a link to where it stands. Tables carry their data, behind the link *CSV*\n"
-        "below them; the notebook of a chapter, behind the button at its top, makes its figures.\n"
+        "# Figures and tables\n\nEach leads to the section where it stands. *CSV* behind a chart or table is what it\n"
+        'draws, and stands below it in the chapter, too; <span class="kn-data-zip">all of them are in one zip</span>.\n'
+        "Diagrams have no data besides themselves: the notebook of a chapter, behind the button at its top, makes\n"
+        "them.\n"
     ]
     for path in chapters(root):
-        rows = []
-        for cell, title, heading in _cells(path):
-            if cell["cell_type"] == "code":
-                for found in shown.finditer("".join(cell["source"])):
-                    words = (found[1] or found[2]).rstrip(".")
-                    rows.append(f"- {_inline(words)} ({_link(path, root, title, heading)})")
-        if rows:
-            parts.append(f"## {title}\n\n" + "\n".join(rows) + "\n")
+        _, title, _ = next(_cells(path))
+        page = path.relative_to(root / "book").with_suffix("").as_posix()
+        parts.append(f'## {title}\n\n<div class="kn-index" data-page="{page}">In the built book.</div>\n')
     return "\n".join(parts)
 
 

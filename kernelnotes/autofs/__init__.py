@@ -3,6 +3,10 @@
 header   what kernel and daemon agreed on, as C: records and ioctl numbers under any ABI
 packets  bytes of the pipe to packets and back
 matrix   readers, kernels, and what becomes of the processes that ask
+
+>>> outcome = autofs.play(autofs.KERNELS["no fix"], autofs.READERS["systemd"], autofs.MODES["32-on-64"])
+>>> outcome.verdict
+'garbage'
 """
 
 from kernelnotes.autofs.header import IOCTLS, records

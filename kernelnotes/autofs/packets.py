@@ -109,6 +109,11 @@ def decode(data: bytes, abi: str | Abi) -> Packet:
     """The packet of exactly the size that it has on the ABI.
 
     Raises BadInput where the size is not that of the packet that the header names, or of any packet if it names none.
+
+    >>> kept = recordings.packets().packets[0]
+    >>> packet = autofs.decode(kept.data, kept.abi)
+    >>> len(kept.data), packet.type
+    (304, 'missing_indirect')
     """
     abi, data = find(abi), _checked(data)
     number, proto = _header(data, abi)

@@ -2,15 +2,16 @@
 
     text -> preprocessed text -> declarations -> C23 -> pycparser -> `ctype` -> (with an ABI) `layout`
 
-    records = cdecl.parse("struct s { __u32 a; __u64 b __attribute__((aligned(8))); };")
-    layout.layout(records["struct s"], "i386")
-
 Macros that make ioctl numbers are in `records.ioctls`; other macros leave no trace.
 Numbers that depend on the ABI, such as `char pad[128 - sizeof(long)]`, stay open until an ABI asks.
 
 Left out: function bodies, C++, `_BitInt`, vectors, `_Atomic`, K&R definitions.  Refused, with the reason: what no ABI
 defines (`aligned` on a bit-field, which gcc and clang place differently) and attributes that change layouts in ways not
 modelled (`mode`, `vector_size`, `scalar_storage_order`, `ms_struct`).
+
+>>> records = cdecl.parse("struct s { __u32 a; __u64 b; };")
+>>> [layout.layout(records["struct s"], name).size for name in ("i386", "x86-64")]
+[12, 16]
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """What a record looks like in memory, on any ABI.
 
-records = cdecl.parse(source)
-here = layout.layout(records["struct autofs_v5_packet"], "i386")
-here.size, here["ino"].offset, here.padding          300, 16, 0
-layout.compare(records["struct autofs_v5_packet"], ["i386", "x86-64"])
-here.unpack(data)["hdr"]["type"]
-
 place    where a compiler puts the members: the rules
 codec    bytes to values and back
 show     text and tables
 bytemap  the bytes as a picture, in HTML
 hazards  what changes between two ABIs, and the mend
+
+>>> packet = autofs.records("i386")["struct autofs_v5_packet"]
+>>> here = layout.layout(packet, "i386")
+>>> here.size, here["ino"].offset, here.padding
+(300, 16, 0)
+>>> here.unpack(bytes([5]) + bytes(299))["hdr"]
+{'proto_version': 5, 'type': 0}
 """
 
 from __future__ import annotations
@@ -190,6 +191,11 @@ def layout(record: Record, abi: str | Abi) -> Layout:
     """Where the ABI places the members of the record.
 
     Raises BadInput for an unknown ABI, a type the ABI lacks, or what no compiler accepts.
+
+    >>> foo = cdecl.parse("struct foo { __u32 a; __u64 b; };")["struct foo"]
+    >>> made = layout.layout(foo, "x86-64")
+    >>> made.size, made.align, made["b"].offset, made.holes
+    (16, 8, 8, (Hole(bit_offset=32, bits=32),))
     """
     if not isinstance(record, Record):
         raise BadInput(f"expected a Record, as cdecl.parse returns them, got {type(record).__name__}")
@@ -202,6 +208,10 @@ def compare(record: Record, abis: Iterable[str | Abi]) -> pd.DataFrame:
     """A row per member and one for the whole: its offset (in bits for bit-fields) and size on each ABI, side by side.
 
     Columns: member, then (offset, size) per ABI as `i386 offset`, `i386 size`, ..., and `differs`.
+
+    >>> foo = cdecl.parse("struct foo { __u32 a; __u64 b; };")["struct foo"]
+    >>> layout.compare(foo, ["i386", "x86-64"])["differs"].tolist()
+    [False, True, True]
     """
     from kernelnotes.layout import show
 

@@ -68,6 +68,10 @@ def hazards(
 
     `other` are the records as the second ABI sees them, if its preprocessor saw other text.  Columns: record, header,
     kind, sizes, members, mend, numbers.  A record that one of the ABIs cannot have is left out.
+
+    >>> records = cdecl.parse("struct foo { __u32 a; __u64 b; };")
+    >>> layout.hazards(records, "i386", "x86-64")[["record", "kind", "sizes"]].to_dict("records")
+    [{'record': 'struct foo', 'kind': 'interior shift', 'sizes': (12, 16)}]
     """
     import pandas as pd
 

@@ -1,8 +1,14 @@
 """Packet pipes: pipes in which every write up to 4096 bytes is a packet, and every read takes one packet.
 
-    r, w = packet_pipe()
-    os.write(w, bytes(304)); os.write(w, bytes(304))
-    os.read(r, 300)          300 bytes of the first; its last 4 are thrown away, and the next read begins the second
+A read of 300 takes 300 bytes of a packet of 304; its last 4 are thrown away, and the next read begins the second:
+
+>>> r, w = live.pipes.packet_pipe()
+>>> os.write(w, b"A" * 304), os.write(w, b"B" * 304)
+(304, 304)
+>>> os.read(r, 300)[:3], os.read(r, 300)[:3]
+(b'AAA', b'BBB')
+>>> os.close(r), os.close(w)
+(None, None)
 
 The switch is O_DIRECT, a flag of an open file, here of the write end's: it decides at each write whether the bytes may
 later be joined with others.  pipe2(2) sets it there alone; F_SETFL sets and clears it at any time, also on the end that

@@ -2,6 +2,10 @@
 
 A problem is made of what it asks, the steps to the answer, and the answer; `sheets` prints them.  Nothing is answered
 by rules of its own: the models that the tests compare with kernels and compilers do it.
+
+>>> problem = quiz.problem("refault", seed=1)
+>>> problem.kind, problem.answer
+('verdict', 'R = 2; 2 pages; it puts the page on the active list at once.')
 """
 
 from __future__ import annotations

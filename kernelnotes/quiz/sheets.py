@@ -1,6 +1,10 @@
 """Problems on paper: for the terminal, as Markdown, as HTML (which `kernelnotes.live.printing` makes a PDF of).
 
 On a sheet all questions come first and, on new pages, all answers.
+
+>>> page = quiz.sheets.sheet(quiz.problems("layout", seed=1, count=2), format="md")
+>>> page.splitlines()[0]
+'# kernelnotes: layout, seeds 1 to 2'
 """
 
 from __future__ import annotations

@@ -16,6 +16,12 @@ files (name, size in pages), the number of events.  Every further line is one ev
     f 3 120         fault, page 120;   likewise m map_pages, a add, d delete, x delete_foreign
     s               flush
 
+>>> recordings.names()
+('source-tree', 'sqlite-lookups')
+>>> trace = recordings.load("source-tree").accesses("source-tree")
+>>> len(trace), trace.unique
+(83244, 7207)
+
 Source: include/trace/events/filemap.h, mm/filemap.c.
 """
 

@@ -28,6 +28,12 @@ it is installed.
 `two_lists` is the article's telling, and leaves out the kernel's batches, PG_referenced, and the old statistics that
 today's kernel decides on.  `linux` has them: the patches as posted, 3.15 and 6.18 are rows of its choices, and
 `predictions` puts them beside recorded runs.  Both leave out mapped pages, readahead, dirty pages and zones.
+
+>>> shift = traces.shift(850, 850)
+>>> refault.replay(shift, 1000, "balanced-2012").faults
+7650
+>>> refault.replay(shift, 1000, "proposal-2012").faults
+4447
 """
 
 from typing import TYPE_CHECKING, Any

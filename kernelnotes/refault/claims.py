@@ -45,6 +45,9 @@ def check_claim(trace: TraceLike, memory: int, rules: str | Rules = "fifo") -> p
     Returns a DataFrame, one row per refault: `access` (its index), `page`, `R`, `holds` (with a list of memory + R
     pages it would have been resident), `needed` (the fewest extra pages with which it would).
     Costs one replay for each list length; raises BadInput for rules without an inactive list of fixed length.
+
+    >>> refault.check_claim("ABCABC", 2, refault.RULES["fifo"])[["R", "needed"]].to_dict("list")
+    {'R': [1, 1, 1], 'needed': [1, 1, 1]}
     """
     trace, rules = as_trace(trace), rule_set(rules)
     if rules.step not in (article.fixed_lists, yardsticks.fifo, yardsticks.lru):

@@ -43,6 +43,9 @@ class Event:
 
     distance : HIT, COLD, or the refault distance R
     activated, demoted, evicted : pages moved to the active list by the reference; off the active list; out of memory
+
+    >>> refault.Memory(2, "fifo").run("ABCA")[-1]
+    Event(page='A', distance=1, activated=(), demoted=(), evicted=('B',), soft_fault=False)
     """
 
     page: Hashable
@@ -104,6 +107,17 @@ class Memory:
     Runs the step function of `rules` (a name in RULES or a Rules) on plain lists.  A page is an integer >= 0 or a
     string; those in `anon` are anonymous memory, the others belong to files.  `opt` must be told the `trace` that
     will be accessed, in order.  Raises BadInput for anything else.
+
+    >>> memory = refault.Memory(2, "balanced-2012")
+    >>> for event in memory.run("ABACA"):
+    ...     print(event)
+    A: fault, seen for the first time
+    B: fault, seen for the first time
+    A: hit; A activated
+    C: fault, seen for the first time; B evicted
+    A: hit
+    >>> memory.active, memory.inactive
+    (['A'], ['C'])
     """
 
     def __init__(

@@ -180,6 +180,10 @@ def replay(
     Raises BadInput for anything else, and where the memory is too small for what cannot be reclaimed.
 
     The first replay of a process compiles, or loads what was compiled before; then an access takes 10 ns or so.
+
+    >>> told = refault.replay("ABCABC", 2, "fifo")
+    >>> told.faults, told.refaults, told.distances.tolist()
+    (6, 3, [-2, -2, -2, 1, 1, 1])
     """
     chosen = rule_set(rules)
     if keep not in ("accesses", "counts"):

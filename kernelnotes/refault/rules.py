@@ -27,6 +27,9 @@ class Rules:
     step : a function (m: State, rules: Choices, page: int) -> HIT, COLD or R, made of the operations in this module
     choices : what the step function looks up
     source : where the rules stand
+
+    >>> refault.RULES["balanced-2012"].but("nine to one", ratio=9).choices.ratio
+    9
     """
 
     name: str
@@ -124,7 +127,7 @@ RULES: Mapping[str, Rules] = MappingProxyType(
             Rules("mglru-simplified", mglru, _AFTER, "mm/vmscan.c, swap.c and workingset.c, v6.18, CONFIG_LRU_GEN"),
             Rules("fifo", fifo, _AFTER, "a yardstick: the inactive list alone"),
             Rules("lru", lru, _AFTER, "a yardstick: least recently used"),
-            Rules("clock", clock, _AFTER, "a yardstick: Corbato, MIT Project MAC MEMO-M-376, 1968"),
+            Rules("clock", clock, _AFTER, "a yardstick: Corbato, MIT Project MAC, MAC-M-384, 1968"),
             Rules(
                 "2q",
                 two_queues,

@@ -44,6 +44,10 @@ def sweep(
     Returns a DataFrame with a row per replay, sizes within rules within traces: the columns of Replay.summary() and
     `miss_ratio`, and `trace` if several were given; its `attrs` hold the name of the `trace` and the `provenance`.
     Raises BadInput as `replay` does, before the first replay.
+
+    >>> frame = refault.sweep("ABCABCABC", [2, 3], ["lru", "opt"])
+    >>> frame[["rules", "memory", "faults"]].to_dict("list")
+    {'rules': ['lru', 'lru', 'opt', 'opt'], 'memory': [2, 3, 2, 3], 'faults': [9, 3, 6, 3]}
     """
     several = isinstance(trace, Mapping)
     given: Mapping[str, TraceLike] = trace if isinstance(trace, Mapping) else {"": trace}

@@ -7,6 +7,12 @@ files      a snapshot as a file
 steps      dump and restore as lists of calls
 segment    one TCP segment, read from a packet or written as one
 session    the calls of a live move, recorded, and the same code run on them where no kernel is at hand
+
+>>> snapshot = repair.session.replay("established-ipv4").snapshot
+>>> snapshot.state.name, len(snapshot.recv_queue), len(snapshot.send_queue)
+('TCP_ESTABLISHED', 315, 13240)
+>>> len(repair.restore_steps(snapshot))
+29
 """
 
 from kernelnotes.repair.constants import TcpOption, TcpState, Window

@@ -284,7 +284,11 @@ def relative(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def signed(number: int) -> int:
-    """A difference of two sequence numbers as the kernel compares them: -2**31 to 2**31 - 1."""
+    """A difference of two sequence numbers as the kernel compares them: -2**31 to 2**31 - 1.
+
+    >>> repair.segment.signed(5 - 4_294_967_290)
+    11
+    """
     return (number + 2**31) % 2**32 - 2**31
 
 

@@ -8,6 +8,11 @@ of first appearance, and `labels` keeps what it was called outside.
     write(trace, path)                                  for other tools
 
 Left out on purpose: when an access happened, whether it wrote, how many bytes of the page it touched.
+
+>>> traces.Trace.of("ABCAAC").labels.tolist()
+['A', 'B', 'C']
+>>> traces.Trace.of("ABCAAC").pages.tolist()
+[0, 1, 2, 0, 0, 2]
 """
 
 from kernelnotes.traces.chunks import Chunks, as_chunks

@@ -39,7 +39,11 @@ def _laps(first: int, pages_name: str, pages: int, laps_name: str, laps: int) ->
 
 
 def cyclic(pages: int, laps: int) -> Trace:
-    """`laps` times through `pages` pages in the same order: the worst case of LRU as soon as one page does not fit."""
+    """`laps` times through `pages` pages in the same order: the worst case of LRU as soon as one page does not fit.
+
+    >>> traces.cyclic(3, laps=2).pages.tolist()
+    [0, 1, 2, 0, 1, 2]
+    """
     return Trace.of(_laps(0, "pages", pages, "laps", laps), f"cyclic({pages} pages, {laps} laps)")
 
 
@@ -47,6 +51,10 @@ def zipf(pages: int, n: int, s: float = 1.0, seed: int = 0) -> Trace:
     """`n` independent accesses; the k-th most popular of `pages` pages has a chance proportional to 1 / k**s.
 
     Which page has which rank is random; s = 0 is uniform.
+
+    >>> popular = traces.zipf(4000, 10_000, seed=1)
+    >>> len(popular), popular.unique
+    (10000, 2054)
     """
     return Trace.of(_zipf(pages, n, s, _random(seed)), f"zipf({pages} pages, {n} accesses, s={s:g}, seed {seed})")
 
@@ -81,6 +89,9 @@ def shift(old: int, new: int, laps: int = 4, passes: int = 8) -> Trace:
     """The working set shifts: `laps` times through `old` pages, then `passes` times through `new` other pages.
 
     With old = new = 85 % of memory this is the case that the cover letter of the proposal reports.
+
+    >>> traces.shift(2, 3, laps=2, passes=1).pages.tolist()
+    [0, 1, 0, 1, 2, 3, 4]
     """
     before = _laps(0, "old", old, "laps", laps)
     after = _laps(old, "new", new, "passes", passes)
