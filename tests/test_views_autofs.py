@@ -16,6 +16,7 @@ from kernelnotes.autofs import Kernel, encode, history, make, outcomes
 from kernelnotes.errors import BadInput
 from kernelnotes.pipes import BytePipe, PacketPipe
 from kernelnotes.views import autofs as pictures
+from kernelnotes.views import timeline
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 
@@ -40,7 +41,7 @@ def test_the_story_goes_forward_and_has_both_lanes():
 
 
 def test_the_timeline_shows_each_event_in_its_lane_with_its_source():
-    shown = pictures.timeline().html
+    shown = timeline(history.HISTORY).html
     for event in history.HISTORY:
         assert event.source in shown
     assert shown.count('<li class="kn-kernel">') == sum(event.lane == history.KERNEL for event in history.HISTORY)
@@ -49,16 +50,16 @@ def test_the_timeline_shows_each_event_in_its_lane_with_its_source():
 def test_the_timeline_says_who_is_served_after_each_event():
     moments = history.HISTORY[:7]
     served = [{"automount": k % 2 == 0} for k in range(len(moments))]
-    shown = pictures.timeline(moments, served)
+    shown = timeline(moments, served)
     assert shown.text.count("[automount works]") == 4
     assert shown.html.count("automount fails") == 3
     with pytest.raises(BadInput, match="expected as many"):
-        pictures.timeline(moments, served[1:])
+        timeline(moments, served[1:])
 
 
 def test_text_of_an_event_is_shown_and_never_run():
     event = history.Moment(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
-    assert "<img" not in pictures.timeline([event], [{HOSTILE: True}]).html
+    assert "<img" not in timeline([event], [{HOSTILE: True}]).html
 
 
 # A pipe, step by step -----------------------------------------------------------------------------------------------
@@ -211,8 +212,8 @@ def test_a_32_bit_systemd_was_never_served_before_kents_patch_and_automount_alwa
     assert served["2007-02-20"] == {"automount 5.0.6": True}
     assert served["2010"] == {"automount 5.0.6": True, "systemd": False}
     assert served["2012-02"] == {"automount 5.0.6": False, "systemd": True}
-    timeline = pictures.timeline(served=history.served()).text.splitlines()
-    [shown] = [line for line in timeline if line.startswith("2010 ")]
+    lines = timeline(history.HISTORY, history.served()).text.splitlines()
+    [shown] = [line for line in lines if line.startswith("2010 ")]
     assert shown.endswith("[automount 5.0.6 works, systemd fails]")
 
 

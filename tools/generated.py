@@ -33,7 +33,7 @@ MODULES = {
     "Coursework": ("check", "quiz", "quiz.sheets"),
     "On Linux, live": ("live.refault", "live.repair", "live.netlab", "live.autofs", "live.pipes", "live.machine"),
     "Pictures": ("views",),
-    "Everywhere": ("errors", "provenance"),
+    "Everywhere": ("errors", "provenance", "history"),
 }
 POINTS = ROOT / "book" / "article-points.json"
 TEMPLATE = ROOT / "book" / "how-we-know.template"

@@ -2,21 +2,26 @@
 
     python tools/package.py [PYTHON ...]     # e.g. python3.11 python3.12 python3.13; by default this one
 
-What the README shows as Python runs, and so do `kernelnotes doctor` and a quiz; the sdist must install the same files
-as the wheel. Exit status 1 with what went wrong.
+What the README shows as Python runs, and so do `kernelnotes doctor`, a quiz, and a chapter of each story as the zip of
+all notebooks has it; the sdist must install the same files as the wheel. Exit status 1 with what went wrong.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = ("refault/01-two-lists", "repair/01-what-a-connection-is", "autofs/01-struct-layout")
 BUILD = """
 import sys
 from setuptools import build_meta
@@ -38,9 +43,8 @@ class PackageError(Exception):
 
 def run(command: Sequence[str | Path], where: Path) -> str:
     """What a command prints.  Raises PackageError if it fails."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | {
-        "MPLBACKEND": "agg"
-    }
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {"MPLBACKEND": "agg", "IPYTHONDIR": str(where / "ipython")}
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
@@ -66,8 +70,8 @@ def build(target: Path) -> tuple[Path, Path]:
     return found[".whl"], found[".gz"]
 
 
-def try_out(python: str, wheel: Path, sdist: Path) -> list[str]:
-    """What was done with both in fresh environments of one Python, in words."""
+def try_out(python: str, wheel: Path, sdist: Path, chapters: Sequence[str] = CHAPTERS) -> list[str]:
+    """What was done with both in a fresh environment of one Python, in words."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -83,7 +87,21 @@ def try_out(python: str, wheel: Path, sdist: Path) -> list[str]:
         run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", sdist], folder)
         if run([inside, "-c", FILES], folder) != files:
             raise PackageError(f"{sdist.name} installs other files than {wheel.name}")
-        return [*said, f"Python {version}, {sdist.name}: the same files, {commands(inside, folder)}"]
+        said.append(f"Python {version}, {sdist.name}: the same files, {commands(inside, folder)}")
+        run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", wheel], folder)
+        return [*said, f"Python {version}, {wheel.name}: {executed(inside, folder, chapters)}"]
+
+
+def executed(python: Path, where: Path, chapters: Sequence[str]) -> str:
+    """The chapters that ran, from the zip of all notebooks without the package in it, in words."""
+    run([python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", "nbclient", "ipykernel"], where)
+    with zipfile.ZipFile(notebooks.make(where)) as archive:
+        archive.extractall(where)
+    book = where / "kernelnotes"
+    shutil.rmtree(book / "package")
+    for name in chapters:
+        run([python.with_name("jupyter-execute"), book / f"{name}.ipynb"], where)
+    return f"the notebooks {', '.join(chapters)}"
 
 
 def commands(python: Path, where: Path) -> str:

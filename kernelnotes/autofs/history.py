@@ -8,23 +8,9 @@ Left out: distributions, which shipped all this in their own order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kernelnotes.autofs.matrix import KERNELS, MODES, READERS, play
-
-KERNEL, USER = "kernel", "user space"
-
-
-class Moment(NamedTuple):
-    """Something that happened: `lane` is KERNEL or USER; `kernel` and `readers` say what is in use from then on."""
-
-    date: str
-    lane: str
-    what: str
-    source: str
-    kernel: str = ""
-    readers: tuple[str, ...] = ()
-
+from kernelnotes.history import KERNEL, USER, Moment
 
 HISTORY: tuple[Moment, ...] = (
     Moment(

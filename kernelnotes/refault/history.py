@@ -5,7 +5,7 @@ Left out: everything about reclaim that has nothing to do with evicted pages tha
 
 from __future__ import annotations
 
-from kernelnotes.autofs.history import KERNEL, Moment
+from kernelnotes.history import KERNEL, Moment
 
 HISTORY: tuple[Moment, ...] = (
     Moment(

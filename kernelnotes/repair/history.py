@@ -5,7 +5,7 @@ Left out: patches that were not merged, and what other systems have.
 
 from __future__ import annotations
 
-from kernelnotes.autofs.history import KERNEL, USER, Moment
+from kernelnotes.history import KERNEL, USER, Moment
 
 HISTORY: tuple[Moment, ...] = (
     Moment(

@@ -1,8 +1,8 @@
 """What the book shows, and the only code that imports matplotlib or ipywidgets; every output says where it comes from.
 
 `explorer` gives a picture controls; `show` puts a figure, `table` a DataFrame, `note` a text, `listing` what a program
-printed and `source` a function's own code into a page; `figure`, `style` and `PALETTE` make pictures that belong
-together.
+printed, `source` a function's own code and `timeline` a history into a page; `figure`, `style` and `PALETTE` make
+pictures that belong together.
 
 >>> frame = refault.sweep("ABCABC", [2, 3], ["lru"])[["memory", "faults"]]
 >>> print(views.table(frame, "A loop of three pages", index=False))
@@ -15,6 +15,7 @@ together.
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
 from kernelnotes.views.output import Output, listing, mark, note, show, source, table
 from kernelnotes.views.style import GREY, INK, PALETTE, RULE, STRONG, figure, style
+from kernelnotes.views.timeline import timeline
 
 __all__ = [
     "GREY",
@@ -35,4 +36,5 @@ __all__ = [
     "source",
     "style",
     "table",
+    "timeline",
 ]
