@@ -25,7 +25,8 @@ from array import array
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MCL_CURRENT, MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
-FLUSH_S = 2.2  # the kernel folds the statistics every 2 seconds (FLUSH_TIME, mm/memcontrol.c)
+FLUSH_S = 2.2  # the kernel folds the statistics every 2 seconds (FLUSH_TIME, mm/memcontrol.c), or later if it is busy
+WAITS = 5
 
 
 def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
@@ -46,6 +47,7 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     access_all(zero, nothing, some, times, into, period and 100, stat_fd, texts[:1] * 10)  # what it will execute
     texts[0][:] = bytes(len(texts[0]))
     mapped = any(page & 3 for page in pages)
+    least = len({page >> 2 for page in pages})  # nothing of the file is cached: the first access to each misses
     ctypes.CDLL(None).mlockall(MCL_CURRENT if mapped else MCL_CURRENT | MCL_FUTURE)  # not what is mapped now
     view = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if mapped else nothing
     if mapped:
@@ -54,13 +56,22 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     os.write(enter, b"0")
     os.preadv(stat_fd, [texts[0]], 0)
     access_all(fd, view, pages, times, into, period, stat_fd, texts[1:])
-    time.sleep(FLUSH_S)
-    os.preadv(stat_fd, [texts[-1]], 0)
+    for _ in range(WAITS):
+        time.sleep(FLUSH_S)
+        os.preadv(stat_fd, [texts[-1]], 0)
+        if _brought_in(texts[-1]) - _brought_in(texts[0]) >= least:
+            break
     with open(order, "wb") as file:
         file.write(times.tobytes())
     done = [0, *(period * (i + 1) for i in range(samples)), len(pages)]
     stats = [(n, bytes(text).rstrip(b"\0").decode()) for n, text in zip(done, texts, strict=True)]
     json.dump({"stats": stats}, sys.stdout)
+
+
+def _brought_in(text: bytearray) -> int:
+    """Pages that came into the cgroup so far: version 1 counts them, version 2 those that are there and that left."""
+    told = {name: int(number) for name, number in map(str.split, text.rstrip(b"\0").decode().splitlines())}
+    return told["pgpgin"] if "pgpgin" in told else told["file"] // PAGE + told["pgsteal"]
 
 
 def access_all(
