@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernelnotes import curves, refault, traces
+from kernelnotes import autofs, cdecl, curves, layout, refault, traces
 from kernelnotes.provenance import MODEL
 from kernelnotes.recordings.runs import kernel_runs
 from kernelnotes.repair import scenes
+from kernelnotes.views import autofs as packets
 from kernelnotes.views import kernel as beside
+from kernelnotes.views import layout as layouts
 from kernelnotes.views import output, show
 from kernelnotes.views import refault as pictures
 from kernelnotes.views import repair as connections
@@ -42,6 +44,27 @@ def test_the_lengths_of_the_lists(replays):
         assert rows["faults"].iloc[-1] == replay.faults
     twice = data(pictures.lengths([replays[0]] * 2, titles=["one", "two"]))
     assert (twice["panel"] == "one").sum() == (twice["panel"] == "two").sum() == len(twice) / 2
+
+
+def test_a_series_of_many_samples_is_thinned_from_its_first_to_its_last():
+    replay = refault.replay(SHIFT.pages.tolist() * 3, 100, "lru", points=3 * len(SHIFT))
+    found = data(pictures.lengths([replay]))
+    assert len(found) == pictures.MOST_ROWS < len(replay.series)
+    assert found["access"].iloc[[0, -1]].tolist() == replay.series["access"].iloc[[0, -1]].tolist()
+
+
+def test_the_matrix_and_the_bytes():
+    frame = autofs.outcomes()
+    found = data(packets.matrix(frame, "32-on-64"))
+    wanted = frame[(frame["mode"] == "32-on-64") & (frame["schedule"] == "sequential")]
+    assert (
+        found[["kernel", "reader", "verdict"]].values.tolist()
+        == wanted[["kernel", "reader", "verdict"]].values.tolist()
+    )
+    foo = cdecl.parse("struct foo { __u32 a; __u64 b; };")["struct foo"]
+    found = data(layouts.byte_map([layout.layout(foo, name) for name in ("i386", "x86-64")]))
+    assert found[found["member"] == "b"]["offset"].tolist() == [4, 8]
+    assert found["layout"].unique().tolist() == ["struct foo on i386", "struct foo on x86-64"]
 
 
 def test_the_distances(replays):

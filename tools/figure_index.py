@@ -62,8 +62,10 @@ def _title(one: Tag, section: Tag) -> str:
     captions = ("figcaption > span:not(.kn-provenance)", ".kn-head > :not(.kn-provenance)", "caption")
     told = next(filter(None, map(one.select_one, captions)), None)
     heading = section.find(["h1", "h2", "h3", "h4"])
-    words = (told or heading or section).get_text().strip().removesuffix("#")
-    return re.split(r"[.:] ", words)[0].rstrip(".")
+    words = (told or heading or section).get_text().strip()
+    if told is None:  # as the theme numbers it and links to it
+        words = re.sub(r"^[\d.]+\s+", "", words).removesuffix("#")
+    return words.split(". ")[0].rstrip(".")
 
 
 def fill(site: Path) -> None:

@@ -18,7 +18,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.pipes import BytePipe, PacketPipe, Pipe
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
-from kernelnotes.views.output import Output, card, mark, show
+from kernelnotes.views.output import Output, card, csv_link, mark, show
 from kernelnotes.views.style import GREY, INK, PALETTE, STRONG, figure, style
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ def matrix(frame: pd.DataFrame, mode: str = "32-on-64", schedule: str = "sequent
     Raises BadInput for another frame, or one without such cells.
     """
     drawn = matrix_frame(frame, mode, schedule)
+    data = frame[(frame["mode"] == mode) & (frame["schedule"] == schedule)][list(COLUMNS[:-1])]
     words = f"<span>{escape(caption)}</span>" if caption else ""
     origin = frame.attrs.get("provenance", MODEL)
     table = card(str(drawn.picture), "The matrix")
-    body = f'<div class="kn-out">{table}<div class="kn-head">{words}{mark(origin)}</div></div>'
+    link = csv_link(data, caption or drawn.alt.partition(";")[0])
+    body = f'<div class="kn-out">{table}<div class="kn-head">{words}{mark(origin)}{link}</div></div>'
     return Output(body, f"[matrix, {origin}] {drawn.alt}")
 
 

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from kernelnotes.errors import BadInput
 from kernelnotes.layout import Layout, bytemap
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.views.explorer import Frame
-from kernelnotes.views.output import Output, mark, show, table
+from kernelnotes.views.output import Output, csv_link, mark, show, table
 from kernelnotes.views.style import GREY, INK, PALETTE, figure, style
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 KINDS = {  # a line for each in the census, from the one that is hardest to see; colour
@@ -38,8 +39,10 @@ def byte_map(layouts: Layout | Sequence[Layout], caption: str = "") -> Output:
     drawn = compared(several)
     words = f"<span>{escape(caption)}</span>" if caption else ""
     origin = functools.reduce(Provenance.joined, (one.provenance for one in several))
+    data = pd.concat([one.to_frame() for one in several], keys=[f"{one.record} on {one.abi.name}" for one in several])
+    link = csv_link(data.reset_index(0, names="layout"), caption or f"Members of {several[0].record}")
     # Tables are their own text alternative: no card with another one around them.
-    body = f'<div class="kn-out">{drawn.picture}<div class="kn-head">{words}{mark(origin)}</div></div>'
+    body = f'<div class="kn-out">{drawn.picture}<div class="kn-head">{words}{mark(origin)}{link}</div></div>'
     return Output(body, f"[layout, {origin}] {drawn.alt}\n" + "\n\n".join(map(str, several)))
 
 

@@ -147,7 +147,7 @@ def show(
         picture = render(figure() if callable(figure) else figure, alt, "show")
     picture = own_ids(picture, "f" + hashlib.sha256(picture.encode()).hexdigest()[:8])
     words = f"<span>{html.escape(caption)}</span>" if caption else ""
-    link = "" if data is None else _download(data, caption or alt.partition(". ")[0], index=False)
+    link = "" if data is None else csv_link(data, caption or alt.partition(". ")[0])
     below = f"<figcaption>{words}{mark(provenance)}{link}</figcaption>"
     body = f'<figure class="kn-out">{card(picture, alt)}{below}</figure>'
     return Output(body, f"[figure, {provenance}] {alt}")
@@ -181,8 +181,11 @@ def cell_text(value: object) -> str:
     return str(value)
 
 
-def _download(frame: pd.DataFrame, caption: str, index: bool) -> str:
-    """A link to the data of a table or figure, which are in the link itself: it works from a folder, too."""
+def csv_link(frame: pd.DataFrame, caption: str, index: bool = False) -> str:
+    """A link to the data of a table or figure, which are in the link itself: it works from a folder, too.
+
+    Nothing, where the data are more than MOST_CSV letters.
+    """
     text = frame.to_csv(index=index, float_format="%.7g")
     if len(text) > MOST_CSV:
         return ""
@@ -221,7 +224,7 @@ def table(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL, *, 
     body = (
         f'<div class="kn-out"><div class="kn-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
         f'<table class="kn-table"><caption>{html.escape(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{mark(provenance)}{_download(frame, caption, index)}</div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{mark(provenance)}{csv_link(frame, caption, index)}</div>"
     )
     return Output(body, f"[table, {provenance}] {caption}\n{frame.to_string(index=index)}")
 

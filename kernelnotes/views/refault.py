@@ -201,6 +201,9 @@ def _box(
 # --- Whole replays. ---------------------------------------------------------------------------------------------------
 
 
+MOST_ROWS = 1000  # of a series behind a link: the picture shows no more
+
+
 def _thousands(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
@@ -259,7 +262,8 @@ def lengths(
     alt = f"Lengths of both lists and faults over {over}. {'. '.join(words)}."
     sources = dict.fromkeys(replay.provenance for replay in replays)
     columns = ["access", "active", "inactive", "faults"]
-    data = pd.concat([r.series[columns] for r in replays], keys=titles, names=["panel"]).reset_index("panel")
+    some = [r.series.iloc[np.unique(np.linspace(0, len(r.series) - 1, MOST_ROWS, dtype=int))] for r in replays]
+    data = pd.concat([series[columns] for series in some], keys=titles, names=["panel"]).reset_index("panel")
     return show(drawn, alt, functools.reduce(Provenance.joined, sources), caption, data)
 
 

@@ -62,7 +62,7 @@ PAGE = """<section id="one"><h1>One<a class="headerlink">#</a></h1>
 <figure class="kn-out"><div aria-label="Long words."></div><figcaption><span>What it shows. And more.</span>
 <span class="kn-provenance kn-live"><b>live:</b> Linux</span>
 <a class="kn-csv" href="data:text/csv;charset=utf-8,a%2Cb%0A1%2C2%0A">CSV</a></figcaption></figure>
-<section id="two"><h2>Two &amp; more</h2>
+<section id="two"><h2><span class="section-number">1.2. </span>Two &amp; more</h2>
 <div class="kn-out"><ol><li>a timeline</li></ol><span class="kn-provenance"><b>model, input recorded:</b></span></div>
 <div class="kn-out kn-still" hidden>
 <div class="kn-head"><b>Moves</b><span class="kn-provenance"><b>model</b></span></div>
