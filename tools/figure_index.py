@@ -59,7 +59,7 @@ def _kind(one: Tag) -> str:
 
 def _title(one: Tag, section: Tag) -> str:
     """Its heading or caption, without what follows the first sentence; else the heading of its section."""
-    captions = ("figcaption > span:not(.kn-provenance)", ".kn-head > :not(.kn-provenance)", "caption")
+    captions = ("figcaption > span:not(.kn-provenance)", ".kn-head > :not(.kn-provenance, .kn-csv)", "caption")
     told = next(filter(None, map(one.select_one, captions)), None)
     heading = section.find(["h1", "h2", "h3", "h4"])
     words = (told or heading or section).get_text().strip()
@@ -89,7 +89,7 @@ def fill(site: Path) -> None:
                 link = f' <a class="kn-csv" download href="../../{DATA}/{name}" aria-label="{words}">CSV</a>'
             lines.append(
                 f'<li><a href="../{place[1]}.html#{one.section}">{escape(one.title)}</a> '
-                f"<small>{one.kind}, {one.mark}</small>{link}</li>"
+                f"<small>({one.kind}, {one.mark})</small>{link}</li>"
             )
         return f'<ul class="kn-index">{"".join(lines)}</ul>' if lines else "<p>None.</p>"
 

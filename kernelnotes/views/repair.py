@@ -545,7 +545,7 @@ def time_sequence(told: Move, caption: str = "") -> Output:
             axes.axvline(1000 * mark_.at, color=GREY, lw=0.9, ls="--")
             level = high + (high - low) * (0.03 + 0.075 * (k % 2))
             axes.text(1000 * mark_.at, level, str(k), ha="center", size=9.5, weight="bold", color=INK)
-        axes.legend(loc="lower right", fontsize=9)
+        drawn.legend(loc="outside upper left", ncols=3)
     steps = "; ".join(f"{k}: {mark_.what}" for k, mark_ in enumerate(told.marks, 1))
     again = sum(signed(b.segment.end - a.segment.end) <= 0 for a, b in itertools.pairwise(data))
     alt = (

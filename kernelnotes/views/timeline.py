@@ -34,7 +34,10 @@ linear-gradient(#d55e00,#d55e00) calc(50% + 5px) 0/3px 100% no-repeat}
 
 
 def timeline(
-    moments: Sequence[Moment], served: Sequence[Mapping[str, bool]] = (), provenance: Provenance = MODEL
+    moments: Sequence[Moment],
+    served: Sequence[Mapping[str, bool]] = (),
+    provenance: Provenance = MODEL,
+    caption: str = "",
 ) -> Output:
     """Two lanes, what the kernel did on the left and what programs did on the right, downwards in time.
 
@@ -57,5 +60,7 @@ def timeline(
         )
         told = ", ".join(f"{name} {'works' if well else 'fails'}" for name, well in works.items())
         lines.append(f"{moment.date} {moment.lane}: {moment.what} ({moment.source}){f' [{told}]' if told else ''}")
-    body = f'<div class="kn-out"><ol class="kn-timeline">{"".join(items)}</ol>{mark(provenance)}</div>'
+    words = f"<span>{escape(caption)}</span>" if caption else ""
+    below = f'<div class="kn-head">{words}{mark(provenance)}</div>'
+    body = f'<div class="kn-out"><ol class="kn-timeline">{"".join(items)}</ol>{below}</div>'
     return Output(f"<style>{CSS}</style>{body}", f"[timeline, {provenance}]\n" + "\n".join(lines))
