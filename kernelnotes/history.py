@@ -15,7 +15,10 @@ KERNEL, USER = "kernel", "user space"
 
 
 class Moment(NamedTuple):
-    """Something that happened: `lane` is KERNEL or USER; `kernel` and `readers` say what is in use from then on."""
+    """Something that happened: `lane` is KERNEL or USER.
+
+    `kernel` and `readers` say what is in use from then on, in the story of autofs.
+    """
 
     date: str
     lane: str

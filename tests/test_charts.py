@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernelnotes import autofs, cdecl, curves, layout, refault, traces
+from kernelnotes import autofs, cdecl, curves, layout, recordings, refault, traces
 from kernelnotes.provenance import MODEL
 from kernelnotes.recordings.runs import kernel_runs
 from kernelnotes.repair import scenes
@@ -29,6 +29,7 @@ def data(shown):
 
 
 SHIFT = traces.shift(85, 85)
+MEASURED = [traces.cyclic(4915, 6).name, traces.shift(3000, 3000, 6, 10).name]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_a_series_of_many_samples_is_thinned_from_its_first_to_its_last():
     replay = refault.replay(SHIFT.pages.tolist() * 3, 100, "lru", points=3 * len(SHIFT))
     found = data(pictures.lengths([replay]))
     assert len(found) == pictures.MOST_ROWS < len(replay.series)
+    assert len(data(pictures.lengths([replay] * 3))) == 3 * (pictures.MOST_ROWS // 3)
     assert found["access"].iloc[[0, -1]].tolist() == replay.series["access"].iloc[[0, -1]].tolist()
 
 
@@ -61,6 +63,7 @@ def test_the_matrix_and_the_bytes():
         found[["kernel", "reader", "verdict"]].values.tolist()
         == wanted[["kernel", "reader", "verdict"]].values.tolist()
     )
+    assert found["answered"].astype(str).str.fullmatch(r"nan|[123. ]+").all()
     foo = cdecl.parse("struct foo { __u32 a; __u64 b; };")["struct foo"]
     found = data(layouts.byte_map([layout.layout(foo, name) for name in ("i386", "x86-64")]))
     assert found[found["member"] == "b"]["offset"].tolist() == [4, 8]
@@ -91,7 +94,7 @@ def test_model_and_kernel():
     told = refault.predictions(runs, progress=False)
     found = data(beside.errors(told))
     assert len(found) == len(runs)
-    np.testing.assert_allclose(found["error_misses"], told["error_misses"], rtol=1e-6)
+    np.testing.assert_allclose(found["error in misses, %"], 100 * told["error_misses"])
     line = pd.Series([5, 7], index=[100, 200])
     found = data(beside.moments({"shift": line}, {"shift": [(150, 6)]}, MODEL))
     assert found.values.tolist() == [
@@ -120,13 +123,34 @@ def test_curves_and_reaches():
     np.testing.assert_allclose(rows["miss_ratio"], frames["exact"]["miss_ratio"], rtol=1e-6)
     assert found[found["curve"] == "sampled"]["error"].notna().all()
     told = pd.DataFrame({"rules": "lru", "reuse": [3, 4], "R": [1, 2]})
-    pd.testing.assert_frame_equal(data(beside.reaches(told, 2)), told)
+    pd.testing.assert_frame_equal(data(beside.reaches(told, 2)), told.assign(memory=2))
+    many = pd.concat([told] * 1000, ignore_index=True)
+    assert 400 <= len(data(beside.reaches(many, 2))) <= 600
+
+
+def test_a_census_and_a_table_that_is_searched():
+    hazards = [("linux/x_y.h:1", "tail padding"), ("linux/x_y.h:9", "tail padding"), ("linux/z.h:3", "interior shift")]
+    frame = pd.DataFrame(hazards, columns=["header", "kind"])
+    rows = [["linux/x_y.h", "tail padding", 2], ["linux/z.h", "interior shift", 1]]
+    assert data(layouts.census(frame)).values.tolist() == rows
+    pd.testing.assert_frame_equal(data(layouts.searchable(frame, "Headers")), frame)
+
+
+def test_what_a_kernel_counted_beside_the_band():
+    counted = [recordings.measured(name, 0) for name in MEASURED]
+    bands = [pd.DataFrame({"faults": [10, 30, 20]}), pd.DataFrame({"faults": [5]})]
+    found = data(beside.beside(counted, bands))
+    assert found["faults measured"].tolist() == [one.faults for one in counted]
+    assert found[["least told", "most told"]].values.tolist() == [[10, 30], [5, 5]]
 
 
 def test_a_move_and_clocks():
     move = scenes.move()
     found = data(connections.time_sequence(move, "A move"))
     sent = [p for p in move.packets if p.sender in (scenes.OLD, scenes.NEW)]
+    steps = found[found["what"].str.match(r"\d: ")]
+    assert steps["what"].tolist() == [f"{k}: {mark.what}" for k, mark in enumerate(move.marks, 1)]
+    found = found.drop(steps.index)
     assert found["what"].value_counts().to_dict() == {
         "sent by the old host": sum(p.sender == scenes.OLD for p in sent),
         "sent by the new host": sum(p.sender == scenes.NEW for p in sent),
@@ -135,6 +159,7 @@ def test_a_move_and_clocks():
     found = data(connections.clocks(scenes.skipped(), ["nothing"]))
     assert found["trial"].unique().tolist() == ["nothing"]
     assert found["seconds"].is_monotonic_increasing
+    assert found["units since the first"].iloc[0] == 0
 
 
 def test_what_is_too_much_for_a_link_has_none():

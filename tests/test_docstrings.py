@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import generated
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import generated  # noqa: E402
 
 NAMES = [name for names in generated.MODULES.values() for name in names]
 # They need root or a kernel that not every machine has; their chapters and the tests below tests/live run them.
-LIVE = {"live.refault", "live.repair", "live.netlab", "live.autofs", "live.machine", "btf"}
+LIVE = {"live.refault", "live.repair", "live.netlab", "live.autofs", "live.machine"}
+BTF = {"btf"}  # reads what a kernel gives: tests/test_btf.py
 
 
 def examples():
@@ -24,12 +26,12 @@ def examples():
     for name in NAMES:
         module = importlib.import_module(f"kernelnotes.{name}")
         for value in [module, *(getattr(module, each) for each in generated.public(module))]:
-            if not (inspect.ismodule(value) or inspect.isclass(value) or inspect.isfunction(value)):
+            wanted = value is module or inspect.isclass(value) or inspect.isfunction(value)
+            if not wanted or id(value) in seen:
                 continue
-            for test in finder.find(value, name if value is module else f"{name}.{value.__name__}", module=False):
-                if test.examples and test.name not in seen and not (inspect.ismodule(value) and value is not module):
-                    seen.add(test.name)
-                    yield test
+            seen.add(id(value))  # a package offers again what its modules have
+            name_of_it = name if value is module else f"{name}.{value.__name__}"
+            yield from (test for test in finder.find(value, name_of_it, module=False) if test.examples)
 
 
 EXAMPLES = list(examples())
@@ -42,7 +44,12 @@ def names():
     return {"os": os} | {name: importlib.import_module(f"kernelnotes.{name}") for name in found}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda test: test.name)
+def marked(test):
+    """An example that needs the running kernel says so, as other tests do."""
+    return pytest.param(test, id=test.name, marks=pytest.mark.needs("packet pipes") if "live" in test.name else ())
+
+
+@pytest.mark.parametrize("example", [marked(test) for test in EXAMPLES])
 def test_the_example_prints_what_it_says(example, names):
     example.globs = dict(names)
     said = []
@@ -51,9 +58,16 @@ def test_the_example_prints_what_it_says(example, names):
     assert result.failed == 0, "".join(said)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in LIVE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in LIVE | BTF])
 def test_every_module_that_runs_anywhere_has_an_example(name):
-    assert any(test.name == name or test.name.startswith(f"{name}.") for test in EXAMPLES)
+    module = importlib.import_module(f"kernelnotes.{name}")
+    offered = [module, *(getattr(module, each) for each in generated.public(module))]
+    assert any(">>> " in (inspect.getdoc(value) or "") for value in offered)
+
+
+def test_no_example_is_left_out():
+    written = sum(path.read_text().count(">>> ") for path in (ROOT / "kernelnotes").rglob("*.py"))
+    assert written == sum(len(test.examples) for test in EXAMPLES)
 
 
 def test_an_example_that_is_wrong_is_found(names):

@@ -30,38 +30,6 @@ THREE = [packet(150 + k, name) for k, name in enumerate([b"alpha", b"beta", b"ga
 LABELS = list(pictures.READINGS)
 
 
-# The timeline -------------------------------------------------------------------------------------------------------
-
-
-def test_the_story_goes_forward_and_has_both_lanes():
-    dates = [event.date for event in history.HISTORY]
-    assert dates == sorted(dates)
-    assert {event.lane for event in history.HISTORY} == {history.KERNEL, history.USER}
-    assert all(event.source for event in history.HISTORY)
-
-
-def test_the_timeline_shows_each_event_in_its_lane_with_its_source():
-    shown = timeline(history.HISTORY).html
-    for event in history.HISTORY:
-        assert event.source in shown
-    assert shown.count('<li class="kn-kernel">') == sum(event.lane == history.KERNEL for event in history.HISTORY)
-
-
-def test_the_timeline_says_who_is_served_after_each_event():
-    moments = history.HISTORY[:7]
-    served = [{"automount": k % 2 == 0} for k in range(len(moments))]
-    shown = timeline(moments, served)
-    assert shown.text.count("[automount works]") == 4
-    assert shown.html.count("automount fails") == 3
-    with pytest.raises(BadInput, match="expected as many"):
-        timeline(moments, served[1:])
-
-
-def test_text_of_an_event_is_shown_and_never_run():
-    event = history.Moment(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
-    assert "<img" not in timeline([event], [{HOSTILE: True}]).html
-
-
 # A pipe, step by step -----------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ from urllib.parse import unquote
 import packing
 from bs4 import BeautifulSoup, Tag
 
+from kernelnotes.views.output import file_name
+
 PAGE = "book/reference/figures.html"
 DATA = "_static/data"  # of the site
 PLACE = re.compile(r'<div class="kn-index" data-page="([^"]+)">[^<]*</div>')
@@ -62,10 +64,12 @@ def _title(one: Tag, section: Tag) -> str:
     captions = ("figcaption > span:not(.kn-provenance)", ".kn-head > :not(.kn-provenance, .kn-csv)", "caption")
     told = next(filter(None, map(one.select_one, captions)), None)
     heading = section.find(["h1", "h2", "h3", "h4"])
-    words = (told or heading or section).get_text().strip()
-    if told is None:  # as the theme numbers it and links to it
-        words = re.sub(r"^[\d.]+\s+", "", words).removesuffix("#")
-    return words.split(". ")[0].rstrip(".")
+    words = "".join(
+        text
+        for text in (told or heading or section).strings
+        if not (text.parent and {"section-number", "headerlink"} & set(text.parent.get("class") or ()))
+    )
+    return words.strip().split(". ")[0].rstrip(".")
 
 
 def fill(site: Path) -> None:
@@ -82,8 +86,7 @@ def fill(site: Path) -> None:
         for number, one in enumerate(shown((site / "book" / f"{place[1]}.html").read_text(encoding="utf-8")), 1):
             link = ""
             if one.data:
-                slug = re.sub(r"[^a-z0-9]+", "-", one.title.lower()).strip("-")[:60].rstrip("-")
-                name = f"{place[1]}/{number:02}-{slug}.csv"
+                name = f"{place[1]}/{number:02}-{file_name(one.title)}.csv"
                 every[name] = one.data
                 words = escape(f"Data of {one.title} as CSV")
                 link = f' <a class="kn-csv" download href="../../{DATA}/{name}" aria-label="{words}">CSV</a>'

@@ -28,7 +28,7 @@ from notebooks import chapters
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
     "Refault distance": ("traces", "refault", "curves", "recordings"),
-    "Connection repair": ("repair",),
+    "Connection repair": ("repair", "repair.segment", "repair.session", "repair.files"),
     "The autofs packet": ("cdecl", "abi", "layout", "btf", "autofs", "pipes"),
     "Coursework": ("check", "quiz", "quiz.sheets"),
     "On Linux, live": ("live.refault", "live.repair", "live.netlab", "live.autofs", "live.pipes", "live.machine"),
@@ -264,10 +264,10 @@ def article(root: Path = ROOT) -> str:
 def figures(root: Path = ROOT) -> str:
     """Every figure and table, chapter by chapter: figure_index fills the places when the chapters are built."""
     parts = [
-        "# Figures and tables\n\nEach leads to the section where it stands. *CSV* behind a chart or table is what it\n"
-        'draws, and stands below it in the chapter, too; <span class="kn-data-zip">all of them are in one zip</span>.\n'
-        "Diagrams have no data besides themselves: the notebook of a chapter, behind the button at its top, makes\n"
-        "them.\n"
+        "# Figures and tables\n\nEach leads to the section where it stands. *CSV* leads to its data, as the link\n"
+        'below it in the chapter does; <span class="kn-data-zip">all of them are in one zip</span>.\n'
+        "Diagrams, and what has a control, have no data besides themselves: the notebook of a chapter, behind the\n"
+        "button at its top, makes them.\n"
     ]
     for path in chapters(root):
         _, title, _ = next(_cells(path))

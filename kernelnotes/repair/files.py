@@ -40,7 +40,12 @@ _FIELDS = {*_NUMBERS, *_MAYBE, *_FLAGS, *_BYTES, "state", "local", "peer", "wind
 
 
 def pack(s: Snapshot) -> bytes:
-    """The whole file."""
+    """The whole file.
+
+    >>> packed = repair.files.pack(repair.session.replay("established-ipv4").snapshot)
+    >>> packed[:8], repair.files.unpack(packed)["peer"]
+    (b'KNREPAIR', ('192.0.2.3', 80))
+    """
     meta = {name: getattr(s, name) for name in (*_NUMBERS, *_MAYBE, *_FLAGS, "interface", "taken")}
     meta |= {"state": TcpState(s.state).name, "local": s.local, "peer": s.peer, "window": s.window}
     meta |= {name: getattr(s, name).hex() for name in _BYTES}

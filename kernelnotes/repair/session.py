@@ -246,6 +246,9 @@ def replay(session: Session | str) -> Replayed:
     """The same code as on live sockets, in the order of `live.moves.move`, on a recording (a name: of the package).
 
     Raises Diverged where this code makes other calls than the code that was recorded; BadInput for an unknown name.
+
+    >>> repair.session.replay("fin-wait1-ipv4").snapshot.state.name
+    'TCP_FIN_WAIT1'
     """
     if isinstance(session, str):
         session = load(session)

@@ -18,7 +18,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.pipes import BytePipe, PacketPipe, Pipe
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.views.explorer import Explorer, Frame, explorer, play
-from kernelnotes.views.output import Output, card, csv_link, mark, show
+from kernelnotes.views.output import Output, below, card, csv_link, show
 from kernelnotes.views.style import GREY, INK, PALETTE, STRONG, figure, style
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ def matrix(frame: pd.DataFrame, mode: str = "32-on-64", schedule: str = "sequent
     """
     drawn = matrix_frame(frame, mode, schedule)
     data = frame[(frame["mode"] == mode) & (frame["schedule"] == schedule)][list(COLUMNS[:-1])]
-    words = f"<span>{escape(caption)}</span>" if caption else ""
+    data = data.assign(
+        **{name: [" ".join(map(str, requests)) for requests in data[name]] for name in ("answered", "late")}
+    )
     origin = frame.attrs.get("provenance", MODEL)
     table = card(str(drawn.picture), "The matrix")
     link = csv_link(data, caption or drawn.alt.partition(";")[0])
-    body = f'<div class="kn-out">{table}<div class="kn-head">{words}{mark(origin)}{link}</div></div>'
+    body = f'<div class="kn-out">{table}<div class="kn-head">{below(caption, origin, link)}</div></div>'
     return Output(body, f"[matrix, {origin}] {drawn.alt}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,8 @@ def errors(frame: pd.DataFrame, caption: str = "") -> Output:
     worst = {kind: 100 * frame[f"error_{kind}"].abs().max() for kind in kinds}
     words = ", ".join(f"{kind} {value:.2f} percent" for kind, value in worst.items())
     alt = f"Errors of the prediction in {len(frame)} runs of {len(names)} workloads; the largest are: {words}."
-    data = frame[["workload", "sampled", *(f"error_{kind}" for kind in kinds)]]
+    percent = {f"error in {kind}, %": 100 * frame[f"error_{kind}"] for kind in kinds}
+    data = frame[["workload", "sampled"]].assign(**percent)
     return show(drawn, alt, frame.attrs.get("provenance", MODEL), caption, data)
 
 
@@ -186,7 +188,8 @@ def reaches(frame: pd.DataFrame, memory: int, caption: str = "") -> Output:
         above = float((memory + rows["R"] >= rows["reuse"]).mean())
         words.append(f"{name}: in {100 * above:.0f} percent of {len(rows):,} refaults memory + R is at least as large")
     alt = f"Reuse distance against memory plus refault distance. {'; '.join(words)}."
-    return show(drawn, alt, MODEL, caption, pd.concat(drawn_rows)[["rules", "reuse", "R"]])
+    data = pd.concat(drawn_rows)[["rules", "reuse", "R"]].assign(memory=memory)
+    return show(drawn, alt, MODEL, caption, data)
 
 
 def curve(frames: Mapping[str, pd.DataFrame], caption: str = "", provenance: Provenance = MODEL) -> Output:
@@ -194,7 +197,7 @@ def curve(frames: Mapping[str, pd.DataFrame], caption: str = "", provenance: Pro
     drawn, axes = figure(height=3.0)
     looks = ((INK, "-"), (PALETTE["vermillion"], "--"), (PALETTE["blue"], ":"), (PALETTE["green"], "-."))
     with style():
-        for (name, frame), (colour, line) in zip(frames.items(), looks, strict=False):
+        for (name, frame), (colour, line) in zip(frames.items(), itertools.cycle(looks), strict=False):
             axes.plot(frame.index, frame["miss_ratio"], color=colour, linestyle=line, label=name)
             if "error" in frame:
                 low, high = frame["miss_ratio"] - 2 * frame["error"], frame["miss_ratio"] + 2 * frame["error"]

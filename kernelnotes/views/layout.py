@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,7 +13,7 @@ from kernelnotes.errors import BadInput
 from kernelnotes.layout import Layout, bytemap
 from kernelnotes.provenance import MODEL, Provenance
 from kernelnotes.views.explorer import Frame
-from kernelnotes.views.output import Output, csv_link, mark, show, table
+from kernelnotes.views.output import Output, below, csv_link, show, table
 from kernelnotes.views.style import GREY, INK, PALETTE, figure, style
 
 if TYPE_CHECKING:
@@ -37,12 +36,11 @@ def byte_map(layouts: Layout | Sequence[Layout], caption: str = "") -> Output:
     """
     several = _several(layouts)
     drawn = compared(several)
-    words = f"<span>{escape(caption)}</span>" if caption else ""
     origin = functools.reduce(Provenance.joined, (one.provenance for one in several))
     data = pd.concat([one.to_frame() for one in several], keys=[f"{one.record} on {one.abi.name}" for one in several])
     link = csv_link(data.reset_index(0, names="layout"), caption or f"Members of {several[0].record}")
     # Tables are their own text alternative: no card with another one around them.
-    body = f'<div class="kn-out">{drawn.picture}<div class="kn-head">{words}{mark(origin)}{link}</div></div>'
+    body = f'<div class="kn-out">{drawn.picture}<div class="kn-head">{below(caption, origin, link)}</div></div>'
     return Output(body, f"[layout, {origin}] {drawn.alt}\n" + "\n\n".join(map(str, several)))
 
 
@@ -106,7 +104,9 @@ def census(frame: pd.DataFrame, provenance: Provenance = MODEL, caption: str = "
     words = ", ".join(f"{kinds[kind]} {kind}" for kind in order)
     most = ", ".join(f"{header} {int(counts.sum())}" for header, counts in by_header.iterrows())
     alt = f"{len(frame)} records differ: {words}. Of these, with the same types on both sides, by header: {most}."
-    return show(drawn, alt, provenance, caption, frame.groupby(["header", "kind"]).size().reset_index(name="records"))
+    file = frame["header"].str.rpartition(":")[0]
+    data = frame.groupby([file.rename("header"), "kind"]).size().reset_index(name="records")
+    return show(drawn, alt, provenance, caption, data)
 
 
 def _bar(axes: Axes, row: int, left: int, count: int, kind: str, label: str) -> None:
@@ -127,9 +127,10 @@ def _need(frame: pd.DataFrame, whose: str, *columns: str) -> None:
 def searchable(frame: pd.DataFrame, caption: str, provenance: Provenance = MODEL) -> Output:
     """A long table in a box of its own; in the book kn-search.js adds a field that hides the rows without a word."""
     made = table(frame, caption, provenance, index=False)
-    head, body = made.html.split("<tbody>")  # names are long: let them break behind an underscore
-    body = re.sub(r"(?<=[a-z0-9])_(?=[a-z0-9])", "_<wbr>", body)
-    made.html = f'<style>{SEARCH_CSS}</style><div class="kn-search">{head}<tbody>{body}</div>'
+    head, rest = made.html.split("<tbody>")
+    body, end = rest.split("</tbody>")
+    body = re.sub(r"(?<=[a-z0-9])_(?=[a-z0-9])", "_<wbr>", body)  # names are long: let them break behind an underscore
+    made.html = f'<style>{SEARCH_CSS}</style><div class="kn-search">{head}<tbody>{body}</tbody>{end}</div>'
     return made
 
 

@@ -128,6 +128,12 @@ def card(picture: str, alt: str) -> str:
     return f'<div class="kn-card kn-scroll" tabindex="0" role="group" aria-label="{html.escape(alt)}">{picture}</div>'
 
 
+def below(caption: str, provenance: Provenance, link: str = "") -> str:
+    """What stands below a figure, as HTML: its caption, if it has one, its mark, and a link to its data."""
+    words = f"<span>{html.escape(caption)}</span>" if caption else ""
+    return f"{words}{mark(provenance)}{link}"
+
+
 def show(
     figure: Figure | str | Callable[[], Figure | str],
     alt: str,
@@ -146,10 +152,9 @@ def show(
     with style():
         picture = render(figure() if callable(figure) else figure, alt, "show")
     picture = own_ids(picture, "f" + hashlib.sha256(picture.encode()).hexdigest()[:8])
-    words = f"<span>{html.escape(caption)}</span>" if caption else ""
-    link = "" if data is None else csv_link(data, caption or alt.partition(". ")[0])
-    below = f"<figcaption>{words}{mark(provenance)}{link}</figcaption>"
-    body = f'<figure class="kn-out">{card(picture, alt)}{below}</figure>'
+    link = "" if data is None else csv_link(data, caption or alt)
+    foot = f"<figcaption>{below(caption, provenance, link)}</figcaption>"
+    body = f'<figure class="kn-out">{card(picture, alt)}{foot}</figure>'
     return Output(body, f"[figure, {provenance}] {alt}")
 
 
@@ -184,15 +189,20 @@ def cell_text(value: object) -> str:
 def csv_link(frame: pd.DataFrame, caption: str, index: bool = False) -> str:
     """A link to the data of a table or figure, which are in the link itself: it works from a folder, too.
 
-    Nothing, where the data are more than MOST_CSV letters.
+    It is named by the first sentence of the caption.  Nothing, where the data are more than MOST_CSV letters.
     """
-    text = frame.to_csv(index=index, float_format="%.7g")
+    text = frame.to_csv(index=index, float_format="%.10g")
     if len(text) > MOST_CSV:
         return ""
-    name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60] or "table"
-    words = f"Data of &quot;{html.escape(caption)}&quot; as CSV"
+    name = caption.partition(". ")[0]
+    words = f"Data of &quot;{html.escape(name)}&quot; as CSV"
     link = f'href="data:text/csv;charset=utf-8,{quote(text)}"'
-    return f' <a class="kn-csv" download="{name}.csv" aria-label="{words}" {link}>CSV</a>'
+    return f' <a class="kn-csv" download="{file_name(name)}.csv" aria-label="{words}" {link}>CSV</a>'
+
+
+def file_name(words: str) -> str:
+    """A name for a file: small letters, digits and hyphens, at most 60."""
+    return re.sub(r"[^a-z0-9]+", "-", words.lower())[:60].strip("-") or "data"
 
 
 MOST_CSV = 100_000  # letters of data that a link carries

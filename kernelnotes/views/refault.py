@@ -201,7 +201,7 @@ def _box(
 # --- Whole replays. ---------------------------------------------------------------------------------------------------
 
 
-MOST_ROWS = 1000  # of a series behind a link: the picture shows no more
+MOST_ROWS = 2000  # behind a link; longer series are thinned to that
 
 
 def _thousands(axis: Any) -> None:
@@ -262,7 +262,8 @@ def lengths(
     alt = f"Lengths of both lists and faults over {over}. {'. '.join(words)}."
     sources = dict.fromkeys(replay.provenance for replay in replays)
     columns = ["access", "active", "inactive", "faults"]
-    some = [r.series.iloc[np.unique(np.linspace(0, len(r.series) - 1, MOST_ROWS, dtype=int))] for r in replays]
+    most = MOST_ROWS // len(replays)
+    some = [r.series.iloc[np.unique(np.linspace(0, len(r.series) - 1, most, dtype=int))] for r in replays]
     data = pd.concat([series[columns] for series in some], keys=titles, names=["panel"]).reset_index("panel")
     return show(drawn, alt, functools.reduce(Provenance.joined, sources), caption, data)
 

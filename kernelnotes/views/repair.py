@@ -7,6 +7,7 @@ with its text alternative made of the same data.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -500,10 +501,11 @@ def clocks(told: Skipped, names: Sequence[str], caption: str = "") -> Output:
             if not stamps:
                 raise BadInput(f"clocks: no time stamps in the trial {name!r}")
             start = stamps[0]
-            advance = [max(1.0, float(signed(value - start[1]))) for _, value in stamps]
+            units = [signed(value - start[1]) for _, value in stamps]
+            advance = [max(1.0, float(number)) for number in units]  # the axis is logarithmic
             colour = list(PALETTE.values())[k]
             axes.plot([at for at, _ in stamps], advance, marker=mark, color=colour, label=name)
-            rows += [(name, at, units) for (at, _), units in zip(stamps, advance, strict=True)]
+            rows += [(name, at, number) for (at, _), number in zip(stamps, units, strict=True)]
             said.append(f"{name}: {advance[-1]:,.0f} units in {stamps[-1][0] - start[0]:.2f} s")
         axes.set(xlabel="seconds", ylabel="units since the first", yscale="log")
         axes.legend(loc="lower right")
@@ -554,8 +556,9 @@ def time_sequence(told: Move, caption: str = "") -> Output:
         + ", ".join(f"{mark_.what} at {_milliseconds(mark_)}" for mark_ in told.marks)
         + "."
     )
+    rows += [(f"{k}: {mark_.what}", 1000 * mark_.at, math.nan) for k, mark_ in enumerate(told.marks, 1)]
     drawn_rows = pd.DataFrame(rows, columns=["what", "ms since the lock", "sequence number, kB"])
-    return show(drawn, alt, told.provenance, f"{caption} {steps}.".strip(), drawn_rows)
+    return show(drawn, alt, told.provenance, f"{caption.rstrip('.')}. {steps}.".lstrip(". "), drawn_rows)
 
 
 def around(told: Move, before: int = 5, after: int = 20) -> tuple[list[Passed], list[Mark]]:

@@ -8,7 +8,7 @@ from html import escape
 from kernelnotes.errors import BadInput
 from kernelnotes.history import KERNEL, Moment
 from kernelnotes.provenance import MODEL, Provenance
-from kernelnotes.views.output import Output, mark
+from kernelnotes.views.output import Output, below
 
 CSS = """
 .kn-timeline{list-style:none!important;
@@ -60,7 +60,6 @@ def timeline(
         )
         told = ", ".join(f"{name} {'works' if well else 'fails'}" for name, well in works.items())
         lines.append(f"{moment.date} {moment.lane}: {moment.what} ({moment.source}){f' [{told}]' if told else ''}")
-    words = f"<span>{escape(caption)}</span>" if caption else ""
-    below = f'<div class="kn-head">{words}{mark(provenance)}</div>'
-    body = f'<div class="kn-out"><ol class="kn-timeline">{"".join(items)}</ol>{below}</div>'
+    foot = f'<div class="kn-head">{below(caption, provenance)}</div>'
+    body = f'<div class="kn-out"><ol class="kn-timeline">{"".join(items)}</ol>{foot}</div>'
     return Output(f"<style>{CSS}</style>{body}", f"[timeline, {provenance}]\n" + "\n".join(lines))

@@ -16,7 +16,7 @@ import pytest
 
 from kernelnotes import refault, traces
 from kernelnotes.errors import BadInput, CallFailed, Unavailable
-from kernelnotes.live.refault import MemoryCgroup, cgroup, measure, measurement
+from kernelnotes.live.refault import MemoryCgroup, cgroup, measure, measurement, reader
 from kernelnotes.traces import Trace
 
 MEMORY = 4096
@@ -92,6 +92,24 @@ def test_a_page_is_found_where_its_label_says_and_a_small_loop_never_refaults(tm
     measured = measure(pages, 256, sample=100, directory=tmp_path, progress=False)
     assert (measured.faults, measured.refaults, measured.evictions) == (4, 0, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_pages_brought_in_are_counted_from_either_version_of_memory_stat():
+    page = os.sysconf("SC_PAGE_SIZE")
+    for text, pages in ((b"pgpgin 12\npgpgout 5\n", 12), (b"file %d\npgsteal 3\n" % (4 * page), 7)):
+        buffer = bytearray(100)
+        buffer[: len(text)] = text
+        assert reader.brought_in(buffer) == pages
+
+
+@live
+def test_statistics_that_never_come_are_told_and_not_taken_for_none(monkeypatch, tmp_path):
+    text = Path(reader.__file__).read_text().replace("FLUSH_S = 2.2", "FLUSH_S = 0").replace(">= least", "> 10**9")
+    patched = tmp_path / "reader.py"
+    patched.write_text(text)
+    monkeypatch.setattr(measurement, "_READER", patched)
+    with pytest.raises(CallFailed, match=r"the kernel has counted \d+ of at least 50 pages read in"):
+        measure(traces.cyclic(50, 2), 4096, directory=tmp_path, progress=False)
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path):

@@ -44,7 +44,10 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     zero = os.open("/dev/zero", os.O_RDONLY)
     nothing = mmap.mmap(-1, PAGE)
     some = array("q", [0, 1] * 500)
-    access_all(zero, nothing, some, times, into, period and 100, stat_fd, texts[:1] * 10)  # what it will execute
+    warm = array("q", bytes(8 * len(some)))
+    access_all(zero, nothing, some, warm, into, period and 100, stat_fd, texts[:1] * 10)  # what it will execute
+    os.preadv(stat_fd, [texts[0]], 0)
+    brought_in(texts[0])  # as above
     texts[0][:] = bytes(len(texts[0]))
     mapped = any(page & 3 for page in pages)
     least = len({page >> 2 for page in pages})  # nothing of the file is cached: the first access to each misses
@@ -58,9 +61,12 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     access_all(fd, view, pages, times, into, period, stat_fd, texts[1:])
     for _ in range(WAITS):
         time.sleep(FLUSH_S)
+        texts[-1][:] = bytes(len(texts[-1]))
         os.preadv(stat_fd, [texts[-1]], 0)
-        if _brought_in(texts[-1]) - _brought_in(texts[0]) >= least:
+        if (counted := brought_in(texts[-1]) - brought_in(texts[0])) >= least:
             break
+    else:
+        sys.exit(f"after {WAITS * FLUSH_S:.0f} s the kernel has counted {counted} of at least {least} pages read in")
     with open(order, "wb") as file:
         file.write(times.tobytes())
     done = [0, *(period * (i + 1) for i in range(samples)), len(pages)]
@@ -68,7 +74,7 @@ def main(data: str, order: str, procs: str, stat: str, period: int) -> None:
     json.dump({"stats": stats}, sys.stdout)
 
 
-def _brought_in(text: bytearray) -> int:
+def brought_in(text: bytearray) -> int:
     """Pages that came into the cgroup so far: version 1 counts them, version 2 those that are there and that left."""
     told = {name: int(number) for name, number in map(str.split, text.rstrip(b"\0").decode().splitlines())}
     return told["pgpgin"] if "pgpgin" in told else told["file"] // PAGE + told["pgsteal"]
