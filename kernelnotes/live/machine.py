@@ -36,6 +36,7 @@ HARMLESS = (
 )  # tried in this very process: they open and close, and change nothing
 ANYWHERE = ("numba",)
 TIMEOUT_S = 8.0  # for all trials together; on two idle cores they take about one second
+CLEANING_S = 5.0  # for a trial that is told to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,6 @@ def _answer(name: str, process: subprocess.Popen[str], deadline: float) -> Abili
 def _stop(process: subprocess.Popen[str]) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(1)
+        process.wait(CLEANING_S)
     process.kill()
     process.communicate()

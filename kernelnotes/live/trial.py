@@ -273,6 +273,19 @@ def _kernel_runs_i386() -> str:
     return "" if done.returncode == 0 else f"it ended with status {done.returncode}"
 
 
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder, removed on every way out."""
+    # SIGTERM has to wait while there is a folder that nobody would remove: just after it is made.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with tempfile.TemporaryDirectory(prefix="kernelnotes-doctor-") as folder:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield Path(folder)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # asm/types.h is where a cross compiler of Debian breaks -m32: it removes gcc-multilib and with it /usr/include/asm.
 C_SOURCE = "#include <asm/types.h>\n#include <stdio.h>\nint main(void) { return sizeof(void *) == 4 ? 0 : 1; }\n"
 
@@ -290,8 +303,8 @@ def programs_32bit() -> Outcome:
     compiler = shutil.which(os.environ.get("CC", "gcc")) or shutil.which("gcc")
     if not compiler:
         return fails("the kernel runs 32-bit programs, but there is no gcc", "apt-get install gcc-multilib")
-    with tempfile.TemporaryDirectory(prefix="kernelnotes-doctor-") as folder:
-        program = Path(folder, "program")
+    with _folder() as folder:
+        program = folder / "program"
         for extra in ([], ["-I/usr/include/x86_64-linux-gnu"]):
             command = [compiler, "-m32", *extra, "-xc", "-", "-o", str(program)]
             built = subprocess.run(command, input=C_SOURCE, text=True, capture_output=True, check=False)
@@ -493,8 +506,12 @@ TRIALS = {
 
 
 def _main(name: str) -> None:
-    # SIGTERM leaves through the `finally`s; it also comes when the asking process dies.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # SIGTERM leaves through the `finally`s; it also comes when the asking process dies, maybe for the second time.
+    def leave(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, leave)
     if sys.platform == "linux":
         _libc("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
     print(json.dumps(TRIALS[name]()._asdict()))
