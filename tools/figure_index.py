@@ -6,7 +6,6 @@ chapter carries the data of a figure or table, to a file of them; all those file
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -97,12 +96,10 @@ def fill(site: Path) -> None:
         return f'<ul class="kn-index">{"".join(lines)}</ul>' if lines else "<p>None.</p>"
 
     text = PLACE.sub(entries, page.read_text(encoding="utf-8"))
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    with zipfile.ZipFile(folder / "data.zip", "w") as archive:
         for name, data in every.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(data, encoding="utf-8", newline="")
             packing.add(archive, name, data)
-    (folder / "data.zip").write_bytes(packed.getvalue())
     text = ZIP.sub(rf'<a class="kn-data-zip" download href="../../{DATA}/data.zip">\1</a>', text)
     page.write_text(text, encoding="utf-8")

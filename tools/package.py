@@ -84,12 +84,12 @@ def try_out(python: str, wheel: Path, sdist: Path, chapters: Sequence[str] = CHA
             script.write_text(example)
             run([inside, script], folder)
         said = [f"Python {version}, {wheel.name}: {len(examples)} examples, {commands(inside, folder)}"]
+        ran = executed(inside, folder, chapters)  # while it is the wheel that is installed
         run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", sdist], folder)
         if run([inside, "-c", FILES], folder) != files:
             raise PackageError(f"{sdist.name} installs other files than {wheel.name}")
         said.append(f"Python {version}, {sdist.name}: the same files, {commands(inside, folder)}")
-        run([inside, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", wheel], folder)
-        return [*said, f"Python {version}, {wheel.name}: {executed(inside, folder, chapters)}"]
+        return [*said, f"Python {version}, {wheel.name}: {ran}"]
 
 
 def executed(python: Path, where: Path, chapters: Sequence[str]) -> str:

@@ -54,11 +54,12 @@ def matrix(frame: pd.DataFrame, mode: str = "32-on-64", schedule: str = "sequent
     frame : as `autofs.outcomes` returns it; its `attrs` say where it comes from
     Raises BadInput for another frame, or one without such cells.
     """
+    import pandas as pd
+
     drawn = matrix_frame(frame, mode, schedule)
-    data = frame[(frame["mode"] == mode) & (frame["schedule"] == schedule)][list(COLUMNS[:-1])]
-    data = data.assign(
-        **{name: [" ".join(map(str, requests)) for requests in data[name]] for name in ("answered", "late")}
-    )
+    cells = _cells(frame, mode=mode, schedule=schedule)
+    requests = [{name: " ".join(map(str, cell[name])) for name in ("answered", "late")} for cell in cells]
+    data = pd.DataFrame([{**cell, **told} for cell, told in zip(cells, requests, strict=True)])[list(COLUMNS[:-1])]
     origin = frame.attrs.get("provenance", MODEL)
     table = card(str(drawn.picture), "The matrix")
     link = csv_link(data, caption or drawn.alt.partition(";")[0])
